@@ -1,0 +1,18 @@
+"""Self-supervised learning, one dimension at a time: solvers and trainers.
+
+The rooms, in the order in which values flow through them:
+
+``data``      image sets as bytes, with their provenance
+``views``     two random views of each image
+``dynamics``  the exact solution of the linear Barlow Twins model
+``flow``      the same model integrated numerically; the independent witness
+``spectra``   conventions for eigenvalues and subspaces
+``record``    ``Trajectory``, the one result type; the records that ship with the book
+``recipes``   what made each record; ``python -m pkg.recipes list``
+``plots``     static figures
+``widgets``   figures that move, with a kernel or without
+
+Importing ``pkg`` loads none of them: ``from pkg import dynamics`` loads one.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,19 @@
+"""What every test shares: generators, tolerances, and the markers' conditions."""
+
+import numpy as np
+import pytest
+
+# Relative tolerance by dtype, for results that should agree to round-off.
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A fresh generator with a fixed seed."""
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def tolerance() -> dict[str, float]:
+    """Relative tolerance by dtype name."""
+    return TOLERANCE
