@@ -1,0 +1,5 @@
+"""Scratch."""
+
+
+def setup(app):
+    return {"parallel_read_safe": True}
