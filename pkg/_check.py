@@ -16,7 +16,8 @@ def finite(name: str, values: ArrayLike, *, ndim: int | None = None) -> np.ndarr
         raise ValueError(f"`{name}` must be real numbers; {error}") from None
     if ndim is not None and values.ndim != ndim:
         raise ValueError(
-            f"`{name}` must have {ndim} axes; got shape {values.shape}. Reshape it first"
+            f"`{name}` must have {ndim} axes; got shape {values.shape}. "
+            "Reshape it first"
         )
     if values.size == 0:
         raise ValueError(f"`{name}` is empty; pass at least one value")

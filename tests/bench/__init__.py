@@ -1,7 +1,7 @@
 """Benchmarks against what a user would pick instead; `make bench` runs them all.
 
-Each module here has one function ``rows() -> list[Row]``. Numbers are medians; peers are
-timed in the same run on the same machine, and the ratio is what counts.
+Each module here has one function ``rows() -> list[Row]``. Numbers are medians; peers
+are timed in the same run on the same machine, and the ratio is what counts.
 """
 
 from dataclasses import dataclass

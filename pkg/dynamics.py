@@ -1,0 +1,416 @@
+"""The linear Barlow Twins model, solved: f(x) = W x under ||W Gamma W^T - I||_F^2.
+
+Gradient flow from a small start learns the top eigenvectors of Gamma one at a time.
+Every formula here is derived in chapter 3; `pkg.flow` integrates the same model without
+any of them.
+"""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from pkg import _check, spectra
+from pkg.record import Trajectory
+
+
+def cross_correlation(
+    x: Float[np.ndarray, "n m"],
+    x_prime: Float[np.ndarray, "n m"],
+    *,
+    center: bool = False,
+) -> Float[np.ndarray, "m m"]:
+    """Average the outer products of paired views, in both orders.
+
+    Gamma = (1/2n) sum_i (x_i x'_i^T + x'_i x_i^T) is symmetric, and in a finite sample
+    almost never positive semi-definite. Introduced in chapter 3.
+
+    Parameters
+    ----------
+    x, x_prime : (n, m)
+        Two views, row i with row i.
+    center : bool
+        Subtract the mean over all 2n views first. Without it the first mode of raw
+        pixels is usually their mean.
+
+    Returns
+    -------
+    (m, m)
+        Gamma.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or an entry is not finite.
+    """
+    x, x_prime = _check.paired("x", x, "x_prime", x_prime)
+    if center:
+        mean = (x.mean(axis=0) + x_prime.mean(axis=0)) / 2
+        x, x_prime = x - mean, x_prime - mean
+    product = x.T @ x_prime
+    return (product + product.T) / (2 * len(x))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EffectiveStart:
+    """The aligned start that a generic small start behaves like.
+
+    W(0) = U diag(s0) V^T reaches, as the scale of W(0) shrinks, the same trajectory as
+    the start it was made from.
+
+    Attributes
+    ----------
+    U : (d, d)
+        Orthogonal; column j is the embedding direction in which mode j rises.
+    V : (m, d)
+        Top eigenvectors of Gamma, rotated inside tied blocks.
+    s0 : (d,)
+        Initial singular value of each mode.
+    gammas : (d,)
+        Their eigenvalues, descending, of any sign.
+    blocks : tuple of (int, int)
+        Half-open ranges of tied modes; length-one ranges are untied modes.
+    n_positive : int
+        Positive eigenvalues among all m: at most so many modes are ever learned.
+    """
+
+    U: Float[np.ndarray, "d d"]
+    V: Float[np.ndarray, "m d"]
+    s0: Float[np.ndarray, " d"]
+    gammas: Float[np.ndarray, " d"]
+    blocks: tuple[tuple[int, int], ...]
+    n_positive: int
+
+
+def effective_start(
+    W0: Float[np.ndarray, "d m"],
+    Gamma: Float[np.ndarray, "m m"],
+    *,
+    tie_tol: float = 1e-6,
+) -> EffectiveStart:
+    """Replace a generic small start by the aligned start it behaves like.
+
+    Column j of W(0) V grows at its own rate until mode j saturates, and saturation
+    removes that direction from every later column: Gram-Schmidt, done by the dynamics
+    itself. Hence W(0) V = Q R gives U = Q and s_j(0) = R_jj. Modes with equal gamma
+    grow together, so inside a tied block the singular values of R take the place of
+    its diagonal. Introduced in chapter 5.
+
+    Parameters
+    ----------
+    W0 : (d, m)
+        Weights at time 0, small: the smaller, the better the match.
+    Gamma : (m, m)
+        Symmetric cross-correlation, of any signature.
+    tie_tol : float
+        Neighbours whose gammas differ by less than this share of the larger modulus
+        are treated as tied.
+
+    Returns
+    -------
+    EffectiveStart
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, d exceeds m, or W0 misses a direction it needs (its part
+        along the top d eigenvectors is singular): draw W0 at random.
+
+    References
+    ----------
+    Chapter 5. That QR is the tool for random starts is reported of Simon et al.,
+    arXiv:2303.15438.
+    """
+    W0 = _check.finite("W0", W0, ndim=2)
+    Gamma = _check.symmetric("Gamma", Gamma)
+    d, m = W0.shape
+    if len(Gamma) != m:
+        raise ValueError(
+            f"`W0` is (d, m) = {W0.shape}, so `Gamma` must be ({m}, {m}); "
+            f"got {Gamma.shape}"
+        )
+    if d > m:
+        raise ValueError(
+            f"`W0` embeds in d = {d} dimensions, more than its m = {m} features; "
+            "use d <= m"
+        )
+    every_gamma, every_v = spectra.top_eigenpairs(Gamma)
+    gammas, V = every_gamma[:d], every_v[:, :d]
+    blocks = _tied_blocks(gammas, tie_tol)
+    U, s0, V = _gram_schmidt(W0 @ V, V, blocks)
+    return EffectiveStart(
+        U=U,
+        V=V,
+        s0=s0,
+        gammas=gammas,
+        blocks=blocks,
+        n_positive=spectra.count_positive(every_gamma),
+    )
+
+
+def _tied_blocks(gammas: np.ndarray, tie_tol: float) -> tuple[tuple[int, int], ...]:
+    size = np.maximum(np.abs(gammas[1:]), np.abs(gammas[:-1]))
+    cuts = np.flatnonzero(gammas[:-1] - gammas[1:] > tie_tol * size) + 1
+    edges = [0, *cuts.tolist(), len(gammas)]
+    return tuple(itertools.pairwise(edges))
+
+
+def _gram_schmidt(
+    columns: np.ndarray, V: np.ndarray, blocks: tuple[tuple[int, int], ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    Q, R = np.linalg.qr(columns)
+    sign = np.where(np.diag(R) < 0, -1.0, 1.0)
+    Q, R = Q * sign, sign[:, None] * R
+    U, V, s0 = Q.copy(), V.copy(), np.diag(R).copy()
+    for start, stop in blocks:
+        if stop - start > 1:
+            b = slice(start, stop)
+            left, s0[b], right = np.linalg.svd(R[b, b])
+            U[:, b], V[:, b] = Q[:, b] @ left, V[:, b] @ right.T
+    if s0.min() <= len(s0) * np.finfo(np.float64).eps * s0.max():
+        j = int(s0.argmin())
+        raise ValueError(
+            f"`W0` does not reach mode {j + 1}: its effective singular value is "
+            f"{s0[j]:.3g}. Draw W0 at random instead"
+        )
+    return U, s0, V
+
+
+def singular_values(
+    t: Float[np.ndarray, " T"],
+    gammas: Float[np.ndarray, " d"],
+    s0: Float[np.ndarray, " d"] | float,
+) -> Float[np.ndarray, "T d"]:
+    """Solve ds/dt = 4 gamma s (1 - gamma s^2) for every mode.
+
+    s(t)^2 = s0^2 / (e + gamma s0^2 (1 - e)) with e = exp(-8 gamma t): positive modes
+    settle at gamma^{-1/2}, zero modes stand still, negative modes decay.
+    Introduced in chapter 3.
+
+    Parameters
+    ----------
+    t : (T,)
+        Increasing flow times from 0 on.
+    gammas : (d,)
+        Eigenvalues of Gamma, of any sign.
+    s0 : float or (d,)
+        Initial singular values, all positive.
+
+    Returns
+    -------
+    (T, d)
+        Singular values of W.
+
+    Raises
+    ------
+    ValueError
+        If `s0` is not positive, times do not increase, or a number is not finite.
+    """
+    t = _check.times("t", t)
+    gammas, s0 = _modes(gammas, s0)
+    # Whatever the sign of gamma, only decaying exponentials: exp(8 gamma t) overflows
+    # long before the slowest mode has moved, and expm1 keeps a tiny gamma exact.
+    exponent = -8.0 * np.outer(t, np.abs(gammas))
+    decay, risen = np.exp(exponent), -np.expm1(exponent)
+    grows, c0 = gammas >= 0, gammas * s0**2
+    squares = (
+        s0**2
+        * np.where(grows, 1.0, decay)
+        / np.where(grows, decay + c0 * risen, 1.0 - c0 * risen)
+    )
+    return np.sqrt(squares)
+
+
+def closed_form(
+    t: Float[np.ndarray, " T"],
+    gammas: Float[np.ndarray, " d"],
+    s0: Float[np.ndarray, " d"] | float,
+) -> Trajectory:
+    """Solve the linear Barlow Twins model from a small aligned start.
+
+    Every mode obeys its own logistic equation, so each eigenvalue of C rests near
+    zero, rises once, and settles at one. Well-separated gammas make the rises look
+    like the treads of a staircase. Introduced in chapter 3.
+
+    Parameters
+    ----------
+    t : (T,)
+        Flow time: dW/dt = -dL/dW with L = ||C - I||_F^2. Gradient descent with
+        learning rate eta reaches time eta * k after k steps.
+    gammas : (d,)
+        Eigenvalues of Gamma, descending, of any sign: a mode with gamma <= 0 is
+        never learned, and its column stays near zero.
+    s0 : float or (d,)
+        Initial singular values of W: one for all modes, or one each. Steps are sharp
+        when gammas * s0**2 << 1.
+
+    Returns
+    -------
+    Trajectory
+        ``eigenvalues`` is (T, d), column j belonging to ``gammas[j]``.
+
+    Raises
+    ------
+    ValueError
+        If `s0` is not positive, times do not increase, or a number is not finite. From
+        s0 = 0 nothing ever moves: pass a small positive start.
+
+    References
+    ----------
+    Derived in chapter 3, after "On the Stepwise Nature of Self-Supervised
+    Learning", arXiv:2303.15438.
+    """
+    t = _check.times("t", t)
+    gammas, s0 = _modes(gammas, s0)
+
+    eigenvalues = gammas * singular_values(t, gammas, s0) ** 2  # c = gamma s^2
+    loss = np.sum((1.0 - eigenvalues) ** 2, axis=1)
+    return Trajectory(
+        t=t,
+        loss=loss,
+        eigenvalues=eigenvalues,
+        order="mode",
+        matrix="cross-correlation",
+        source="closed form",
+    )
+
+
+def step_times(
+    gammas: Float[np.ndarray, " d"],
+    s0: Float[np.ndarray, " d"] | float,
+    *,
+    lr: float | None = None,
+) -> Float[np.ndarray, " d"]:
+    """Predict when each mode is half learned.
+
+    The eigenvalue c_j of C crosses 1/2 at tau_j = ln(1/c_j(0) - 1) / (8 gamma_j). A
+    descent step multiplies a small mode by 1 + kappa, not e^kappa, kappa = 4 lr gamma:
+    it needs kappa / ln(1 + kappa) as much time. Introduced in chapter 3.
+
+    Parameters
+    ----------
+    gammas : (d,)
+        Eigenvalues of Gamma, all positive.
+    s0 : float or (d,)
+        Initial singular values; every gammas * s0**2 below one half.
+    lr : float, optional
+        Learning rate of plain gradient descent; left out, the continuous flow.
+
+    Returns
+    -------
+    (d,)
+        Flow times; divide by `lr` for steps.
+
+    Raises
+    ------
+    ValueError
+        If a gamma is not positive (such a mode has no step), a mode starts half
+        learned or more, or `lr` is beyond `stable_lr`.
+
+    References
+    ----------
+    Chapter 3; the discrete correction in chapter 5.
+    """
+    gammas = _check.positive("gammas", gammas, ndim=1)
+    gammas, s0 = _modes(gammas, s0)
+    c0 = gammas * s0**2
+    if np.any(c0 >= 0.5):
+        j = int(np.flatnonzero(c0 >= 0.5)[0])
+        limit = float(np.sqrt(0.5 / gammas[j]))
+        raise ValueError(
+            f"`s0` is too large for a step: mode {j + 1} starts at eigenvalue "
+            f"{c0[j]:.3g}, already half learned. Use `s0` below {limit:.3g}"
+        )
+    times = np.log1p((1.0 - 2.0 * c0) / c0) / (8.0 * gammas)
+    if lr is None:
+        return times
+    lr = float(_check.positive("lr", lr))
+    if lr >= stable_lr(gammas):
+        raise ValueError(
+            f"`lr` is {lr:.3g}; descent is stable only below {stable_lr(gammas):.3g}, "
+            "see dynamics.stable_lr"
+        )
+    kappa = 4.0 * lr * gammas
+    return times * kappa / np.log1p(kappa)
+
+
+def final_weights(Gamma: Float[np.ndarray, "m m"], d: int) -> Float[np.ndarray, "d m"]:
+    """Find the weights that a small start reaches, up to a rotation of the outputs.
+
+    Row j is gamma_j^{-1/2} v_j^T. Of all W with W Gamma W^T = I it has the least
+    norm, sum_j 1 / gamma_j. Introduced in chapter 3.
+
+    Parameters
+    ----------
+    Gamma : (m, m)
+        Symmetric cross-correlation.
+    d : int
+        Embedding dimensions.
+
+    Returns
+    -------
+    (d, m)
+        W, rows in the order in which they are learned.
+
+    Raises
+    ------
+    ValueError
+        If Gamma has fewer than `d` positive eigenvalues: no weights reach C = I.
+    """
+    gammas, V = spectra.top_eigenpairs(Gamma)
+    n_positive = spectra.count_positive(gammas)
+    d = _check.count("d", d)
+    if d > n_positive:
+        raise ValueError(
+            f"`d` is {d}, but Gamma has only {n_positive} positive eigenvalues and "
+            "other modes are never learned; use fewer dimensions or more pairs"
+        )
+    return V[:, :d].T / np.sqrt(gammas[:d, None])
+
+
+def stable_lr(gammas: Float[np.ndarray, " d"]) -> float:
+    """Give the learning rate from which gradient descent no longer settles.
+
+    At C = I the largest curvature of the loss is 8 gamma_1, so descent is stable below
+    1 / (4 gamma_1) and approaches without overshoot below half of that. Introduced in
+    chapter 5.
+
+    Parameters
+    ----------
+    gammas : (d,)
+        Eigenvalues of Gamma; the largest must be positive.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If no gamma is positive: nothing is learned at any rate.
+    """
+    gammas = _check.finite("gammas", gammas, ndim=1)
+    top = float(gammas.max())
+    if top <= 0:
+        raise ValueError(
+            f"`gammas` has no positive entry (the largest is {top:.3g}), so no mode is "
+            "learned at any rate; the two views of an image must agree on something"
+        )
+    return 1.0 / (4.0 * top)
+
+
+def _modes(gammas: np.ndarray, s0: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+    gammas = _check.finite("gammas", gammas, ndim=1)
+    s0 = _check.positive("s0", s0)
+    if s0.shape not in ((), gammas.shape):
+        raise ValueError(
+            f"`s0` must be one number or one per mode; got shape {s0.shape} for "
+            f"{len(gammas)} gammas"
+        )
+    if np.any((gammas != 0) & (gammas * s0**2 == 0)):
+        raise ValueError(
+            f"`s0` is too small: gamma s0^2 underflows at s0 = {s0.min():.3g}. "
+            "Start from 1e-100 or more"
+        )
+    return gammas, np.broadcast_to(s0, gammas.shape)

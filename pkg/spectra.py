@@ -1,0 +1,130 @@
+"""Conventions for spectra, in one place: order, sign, rank, and overlap of subspaces.
+
+Everywhere in this package eigenvalues descend, and an eigenvector's largest entry is
+positive. The sign is cosmetic (it makes figures repeat); near-ties make single vectors
+meaningless, so results are compared by `subspace_overlap`, never vector by vector.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+from pkg import _check
+
+
+def top_eigenpairs(
+    matrix: Float[np.ndarray, "m m"], d: int | None = None
+) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "m d"]]:
+    """Find the `d` largest eigenvalues of a symmetric matrix with their eigenvectors.
+
+    Introduced in chapter 3.
+
+    Parameters
+    ----------
+    matrix : (m, m)
+        Symmetric.
+    d : int, optional
+        How many; all of them when left out. Fewer than a quarter of m are found
+        without computing the rest.
+
+    Returns
+    -------
+    values : (d,)
+        Descending, by value and not by modulus: negative ones come last.
+    vectors : (m, d)
+        Orthonormal columns, the largest entry of each positive.
+
+    Raises
+    ------
+    ValueError
+        If `matrix` is not finite, square and symmetric, or `d` is not in 1..m.
+    """
+    from scipy import linalg
+
+    matrix = _check.symmetric("matrix", matrix)
+    m = len(matrix)
+    d = m if d is None else _check.count("d", d, high=m)
+    subset = (m - d, m - 1) if 4 * d < m else None
+    # SciPy ascends; its full solver is faster than its subset for many eigenpairs.
+    values, vectors = linalg.eigh(matrix, subset_by_index=subset, check_finite=False)
+    return values[::-1][:d].copy(), fix_signs(vectors[:, ::-1][:, :d])
+
+
+def top_eigenvalues(
+    matrix: Float[np.ndarray, "m m"], d: int | None = None
+) -> Float[np.ndarray, " d"]:
+    """Find the `d` largest eigenvalues of a symmetric matrix, descending.
+
+    Parameters and errors as in `top_eigenpairs`. Introduced in chapter 3.
+    """
+    from scipy import linalg
+
+    matrix = _check.symmetric("matrix", matrix)
+    m = len(matrix)
+    d = m if d is None else _check.count("d", d, high=m)
+    subset = (m - d, m - 1) if 4 * d < m else None
+    values = linalg.eigvalsh(matrix, subset_by_index=subset, check_finite=False)
+    return values[::-1][:d].copy()
+
+
+def fix_signs(vectors: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m d"]:
+    """Flip each column so that its entry of largest modulus is positive."""
+    largest = np.abs(vectors).argmax(axis=0)
+    signs = np.sign(vectors[largest, np.arange(vectors.shape[1])])
+    return vectors * np.where(signs == 0, 1.0, signs)
+
+
+def count_positive(gammas: Float[np.ndarray, " m"]) -> int:
+    """Count the eigenvalues that are positive beyond round-off.
+
+    Round-off is m machine epsilons of the largest modulus: below that, the sign of a
+    computed eigenvalue says nothing. Introduced in chapter 3.
+    """
+    gammas = _check.finite("gammas", gammas, ndim=1)
+    noise = len(gammas) * np.finfo(np.float64).eps * np.abs(gammas).max()
+    return int(np.sum(gammas > noise))
+
+
+def subspace_overlap(A: Float[np.ndarray, "m k"], B: Float[np.ndarray, "m l"]) -> float:
+    """Measure how much of the smaller of two column spaces lies in the other.
+
+    With orthonormal bases Q_A and Q_B the overlap is ||Q_A^T Q_B||_F^2 / min(k, l): the
+    mean squared cosine of the principal angles. It is 1 when one space contains the
+    other and max(k, l) / m, on average, for random spaces. Introduced in chapter 5.
+
+    Parameters
+    ----------
+    A, B : (m, k), (m, l)
+        Columns span the two spaces; they need not be orthonormal.
+
+    Returns
+    -------
+    float
+        Between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If the row counts differ, or the columns of one are linearly dependent.
+
+    References
+    ----------
+    Principal angles: Bjorck and Golub, Mathematics of Computation 27 (1973).
+    """
+    A, B = _check.finite("A", A, ndim=2), _check.finite("B", B, ndim=2)
+    if len(A) != len(B):
+        raise ValueError(
+            f"`A` and `B` must have the same number of rows; got {len(A)} and {len(B)}"
+        )
+    cosines = _basis("A", A).T @ _basis("B", B)
+    return float(np.sum(cosines**2) / min(cosines.shape))
+
+
+def _basis(name: str, columns: np.ndarray) -> np.ndarray:
+    u, s, _ = np.linalg.svd(columns, full_matrices=False)
+    rank = int(np.sum(s > max(columns.shape) * np.finfo(np.float64).eps * s[0]))
+    if rank < columns.shape[1]:
+        raise ValueError(
+            f"`{name}` has {columns.shape[1]} columns of rank {rank}; "
+            "pass linearly independent columns"
+        )
+    return u
