@@ -4,11 +4,13 @@ One voice for every error of the package: the argument in backticks, what was fo
 what to do. A guard converts as it checks, so one line at the door does both.
 """
 
+import difflib
+from typing import Any
+
 import numpy as np
-from numpy.typing import ArrayLike
 
 
-def finite(name: str, values: ArrayLike, *, ndim: int | None = None) -> np.ndarray:
+def finite(name: str, values: Any, *, ndim: int | None = None) -> np.ndarray:
     """Return `values` as float64; raise ValueError unless every entry is finite."""
     try:
         values = np.asarray(values, dtype=np.float64)
@@ -16,8 +18,8 @@ def finite(name: str, values: ArrayLike, *, ndim: int | None = None) -> np.ndarr
         raise ValueError(f"`{name}` must be real numbers; {error}") from None
     if ndim is not None and values.ndim != ndim:
         raise ValueError(
-            f"`{name}` must have {ndim} axes; got shape {values.shape}. "
-            "Reshape it first"
+            f"`{name}` must have {ndim} axes, not {values.ndim}; shape "
+            f"{values.shape}. Reshape it first"
         )
     if values.size == 0:
         raise ValueError(f"`{name}` is empty; pass at least one value")
@@ -25,14 +27,14 @@ def finite(name: str, values: ArrayLike, *, ndim: int | None = None) -> np.ndarr
     return values
 
 
-def positive(name: str, values: ArrayLike, *, ndim: int | None = None) -> np.ndarray:
+def positive(name: str, values: Any, *, ndim: int | None = None) -> np.ndarray:
     """Return `values` as float64; raise ValueError unless all are above zero."""
     values = finite(name, values, ndim=ndim)
     _refuse(name, values, values > 0, "be finite and positive")
     return values
 
 
-def symmetric(name: str, matrix: ArrayLike) -> np.ndarray:
+def symmetric(name: str, matrix: Any) -> np.ndarray:
     """Return the symmetric part of a square `matrix` as float64.
 
     Round-off is forgiven up to 1e-8 of the largest entry; more is an error, because
@@ -52,7 +54,7 @@ def symmetric(name: str, matrix: ArrayLike) -> np.ndarray:
 
 
 def paired(
-    name: str, values: ArrayLike, other_name: str, other: ArrayLike
+    name: str, values: Any, other_name: str, other: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return two (n, m) arrays of one shape as float64."""
     values = finite(name, values, ndim=2)
@@ -65,7 +67,7 @@ def paired(
     return values, other
 
 
-def times(name: str, values: ArrayLike) -> np.ndarray:
+def times(name: str, values: Any) -> np.ndarray:
     """Return `values` (T,) as float64; raise ValueError unless they increase from 0."""
     values = finite(name, values, ndim=1)
     if values[0] < 0:
@@ -90,7 +92,16 @@ def count(name: str, value: int, *, low: int = 1, high: int | None = None) -> in
     return int(value)
 
 
-def _refuse(name: str, values: np.ndarray, good: np.ndarray, rule: str) -> None:
+def choice(name: str, value: str, known: tuple[str, ...]) -> str:
+    """Return `value` if it is `known`; the error names the nearest right one."""
+    if value in known:
+        return value
+    near = difflib.get_close_matches(str(value), known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ValueError(f"`{name}` is {value!r}, which is not known; {hint}Known: {known}")
+
+
+def _refuse(name: str, values: np.ndarray, good: Any, rule: str) -> None:
     if good.all():
         return
     first = int(np.flatnonzero(~good)[0])

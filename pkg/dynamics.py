@@ -370,7 +370,7 @@ def final_weights(Gamma: Float[np.ndarray, "m m"], d: int) -> Float[np.ndarray, 
 
 
 def stable_lr(gammas: Float[np.ndarray, " d"]) -> float:
-    """Give the learning rate from which gradient descent no longer settles.
+    """Give the learning rate from which descent no longer settles on the top modes.
 
     At C = I the largest curvature of the loss is 8 gamma_1, so descent is stable below
     1 / (4 gamma_1) and approaches without overshoot below half of that. Introduced in

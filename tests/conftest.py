@@ -1,5 +1,6 @@
 """What every test shares: generators, tolerances, and the markers' conditions."""
 
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -17,3 +18,11 @@ def rng() -> np.random.Generator:
 def tolerance() -> dict[str, float]:
     """Relative tolerance by dtype name."""
     return TOLERANCE
+
+
+@pytest.fixture
+def as_a_user():
+    """Switch off the shape checks that only tests have, so that our guards speak."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

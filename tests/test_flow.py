@@ -1,0 +1,133 @@
+"""The numerical flow: limits, its agreement with plain loops, and what it refuses."""
+
+import re
+
+import numpy as np
+import pytest
+
+from pkg import dynamics, flow, spectra
+
+
+def loss_of(W, x, x_prime):
+    """The loss as its definition reads, pair by pair."""
+    C = sum(
+        np.outer(W @ a, W @ b) + np.outer(W @ b, W @ a)
+        for a, b in zip(x, x_prime, strict=True)
+    ) / (2 * len(x))
+    return np.sum((C - np.eye(len(W))) ** 2)
+
+
+def numerical_gradient(W, x, x_prime, h=1e-6):
+    gradient = np.zeros_like(W)
+    for index in np.ndindex(W.shape):
+        bump = np.zeros_like(W)
+        bump[index] = h
+        gradient[index] = (
+            loss_of(W + bump, x, x_prime) - loss_of(W - bump, x, x_prime)
+        ) / (2 * h)
+    return gradient
+
+
+@pytest.mark.parametrize("m", [3, 9], ids=["few features", "more features than views"])
+def test_one_descent_step_follows_the_gradient_of_the_definition(m, rng):
+    x, x_prime = rng.standard_normal((2, 4, m))
+    W0 = 0.3 * rng.standard_normal((2, m))
+    run = flow.descend(W0, x, x_prime, lr=0.01, steps=1)
+    expected = W0 - 0.01 * numerical_gradient(W0, x, x_prime)
+    # Central differences of a quartic: 1e-9 here.
+    np.testing.assert_allclose(run.weights, expected, atol=1e-9)
+    np.testing.assert_allclose(run.loss[0], loss_of(W0, x, x_prime), rtol=1e-12)
+    np.testing.assert_allclose(run.loss[1], loss_of(expected, x, x_prime), rtol=1e-7)
+
+
+def test_descent_in_the_span_is_descent_in_all_features(rng):
+    """With m > 2n the basis changes nothing: the same trajectory by plain loops."""
+    x, x_prime = rng.standard_normal((2, 5, 40))
+    W = W0 = 0.01 * rng.standard_normal((3, 40))
+    run = flow.descend(W0, x, x_prime, lr=1e-3, steps=300)
+    Gamma = dynamics.cross_correlation(x, x_prime)
+    for _ in range(300):
+        W = W - 4e-3 * (W @ Gamma @ W.T - np.eye(3)) @ W @ Gamma
+    np.testing.assert_allclose(run.weights, W, atol=1e-12)
+
+
+def test_descent_approaches_the_flow_linearly_in_the_learning_rate(rng):
+    x, x_prime = rng.standard_normal((2, 30, 4))
+    x_prime = x + 0.3 * x_prime
+    W0 = 0.1 * rng.standard_normal((2, 4))
+    Gamma = dynamics.cross_correlation(x, x_prime)
+    errors = []
+    for steps in (400, 800, 1600):
+        run = flow.descend(W0, x, x_prime, lr=1.0 / steps, steps=steps)
+        exact = flow.integrate(W0, Gamma, run.t)
+        errors.append(np.abs(run.eigenvalues - exact.eigenvalues).max())
+    ratios = np.array(errors[:-1]) / errors[1:]
+    np.testing.assert_allclose(ratios, 2.0, rtol=0.1)
+
+
+def test_rotating_the_outputs_changes_no_eigenvalue(rng):
+    Gamma = np.diag([1.0, 0.4, -0.2])
+    W0 = 0.05 * rng.standard_normal((2, 3))
+    turn, _ = np.linalg.qr(rng.standard_normal((2, 2)))
+    t = np.linspace(0, 5, 20)
+    a, b = flow.integrate(W0, Gamma, t), flow.integrate(turn @ W0, Gamma, t)
+    np.testing.assert_allclose(a.eigenvalues, b.eigenvalues, atol=1e-9)
+
+
+def test_the_flow_begins_where_it_is_told(rng):
+    W0, Gamma = rng.standard_normal((2, 3)), np.diag([1.0, 0.4, -0.2])
+    run = flow.integrate(W0, Gamma, np.array([0.0, 0.1]))
+    ranked = spectra.top_eigenvalues(W0 @ Gamma @ W0.T)
+    np.testing.assert_allclose(run.eigenvalues[0], ranked, atol=1e-12)
+
+
+def test_recording_sparsely_keeps_the_start_and_the_end(rng):
+    x, x_prime = rng.standard_normal((2, 6, 3))
+    run = flow.descend(
+        0.1 * np.eye(2, 3), x, x_prime, lr=0.01, steps=25, record_every=10
+    )
+    np.testing.assert_array_equal(run.step, [0, 10, 20, 25])
+    np.testing.assert_allclose(run.t, 0.01 * run.step)
+
+
+VIEWS = np.arange(12.0).reshape(4, 3)
+REFUSALS = {
+    "a width that does not fit": (
+        lambda: flow.descend(np.ones((2, 5)), VIEWS, VIEWS, lr=0.1, steps=3),
+        ValueError,
+        "`W0` must be (d, m) with m = 3 features; got shape (2, 5)",
+    ),
+    "no rate": (
+        lambda: flow.descend(np.ones((2, 3)), VIEWS, VIEWS, lr=0.0, steps=3),
+        ValueError,
+        "`lr` must be finite and positive; it is 0",
+    ),
+    "no steps": (
+        lambda: flow.descend(np.ones((2, 3)), VIEWS, VIEWS, lr=0.1, steps=0),
+        ValueError,
+        "`steps` must be at least 1; got 0",
+    ),
+    "a rate that diverges": (
+        lambda: flow.descend(np.ones((2, 3)), VIEWS, VIEWS, lr=10.0, steps=50),
+        RuntimeError,
+        "gradient descent diverged by step 1 with `lr` 10",
+    ),
+    "an asymmetric Gamma": (
+        lambda: flow.integrate(np.ones((1, 2)), np.array([[1.0, 2.0], [0.0, 1.0]]),
+                               np.array([0.0, 1.0])),
+        ValueError,
+        "`Gamma` must be symmetric",
+    ),
+    "unsorted times": (
+        lambda: flow.integrate(np.ones((1, 2)), np.eye(2), np.array([1.0, 0.5])),
+        ValueError,
+        "`t` must increase; entry 1 is 0.5 after 1",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_bad_input_is_refused_by_name(case, as_a_user):
+    call, kind, message = REFUSALS[case]
+    with pytest.raises(kind, match=re.escape(message)):
+        call()
