@@ -1,0 +1,58 @@
+"""Executed chapters are kept only for the package that executed them.
+
+jupyter-cache compares the cells of a chapter and nothing else: after a change under
+pkg/ it would go on serving yesterday's figures. So the cache lives in a folder named
+after a hash of the package and the pins. The folder's name is also a Sphinx setting
+that belongs to the environment: when it changes, Sphinx reads every page again, the
+API page included. A stale page is impossible, with `make` or without it.
+"""
+
+import hashlib
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+PREFIX = ".jupyter_cache-"
+
+
+def setup(app: Sphinx) -> None:
+    """Name the cache before myst-nb reads the setting at ``builder-inited``."""
+    app.connect("config-inited", name_the_cache)
+
+
+def name_the_cache(app: Sphinx, config: Config) -> None:
+    """Point the execution cache at this package's folder; remove the others."""
+    _require_this_package()
+    cache = Path(app.outdir).parent / f"{PREFIX}{digest()}"
+    config.nb_execution_cache_path = str(cache)
+    for old in cache.parent.glob(f"{PREFIX}*"):
+        if old != cache:
+            shutil.rmtree(old)
+
+
+def digest(root: Path = ROOT) -> str:
+    """Return a short hash of whatever can change what a chapter computes."""
+    total = hashlib.sha256(sys.version.encode())
+    files = [root / "requirements.txt", *sorted((root / "pkg").rglob("*"))]
+    for file in files:
+        if file.is_file() and "__pycache__" not in file.parts:
+            total.update(file.relative_to(root).as_posix().encode())
+            total.update(hashlib.sha256(file.read_bytes()).digest())
+    return total.hexdigest()[:16]
+
+
+def _require_this_package() -> None:
+    # The hash speaks for the package beside this file; a chapter must import that one.
+    found = importlib.util.find_spec("pkg")
+    origin = Path(found.origin).resolve() if found and found.origin else None
+    if origin is None or origin.parent != ROOT / "pkg":
+        raise ConfigError(
+            f"the chapters would import `pkg` from {origin}, not from {ROOT / 'pkg'}; "
+            "build with `make book`, or run `pip install -e .` in this environment"
+        )
