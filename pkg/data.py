@@ -289,11 +289,16 @@ def _split_folder(name: str, folder: Path, split: str) -> Path:
 
 def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return sub-folders and images of `folder`, sorted; hidden ones stay hidden."""
-    seen = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    images = [path for path in seen if path.suffix.lower() in SUFFIXES]
-    # Thousands of names in a class folder: only those without an image's suffix are
-    # worth asking the file system about.
-    return [path for path in seen if path not in set(images) and path.is_dir()], images
+    folders, images = [], []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        # Suffix first: thousands of images need no question to the file system.
+        if path.suffix.lower() in SUFFIXES:
+            images.append(path)
+        elif path.is_dir():
+            folders.append(path)
+    return folders, images
 
 
 def _images_below(folder: Path) -> Iterator[Path]:

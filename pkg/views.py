@@ -273,8 +273,8 @@ def flat_pairs(
         As ``pair``; or if a channel is constant, which no scale makes standard.
     """
     generator = torch.Generator().manual_seed(_check.count("seed", seed, low=0))
-    views = torch.stack(pair(images, recipe, generator=generator))
-    views = views.numpy().astype(np.float64)  # (2, n, 3, h, w)
+    both = torch.stack(pair(images, recipe, generator=generator))
+    views = both.numpy().astype(np.float64)  # (2, n, 3, h, w)
     over = (0, 1, 3, 4)
     spread = views.std(axis=over, keepdims=True)
     if not spread.all():
@@ -282,8 +282,7 @@ def flat_pairs(
             "`images` has a channel that never varies, so it cannot be standardised; "
             "pass images with some content"
         )
-    views -= views.mean(axis=over, keepdims=True)
-    views /= spread
+    views = (views - views.mean(axis=over, keepdims=True)) / spread
     x, x_prime = views.reshape(2, len(images), -1)
     return x, x_prime
 
