@@ -1,0 +1,269 @@
+/**
+ * The staircase itself: loss above, eigenvalues below, one time axis under both.
+ */
+
+import { eigenvalue } from "./closed_form.js";
+import { draggable, make, modeColours, path, put, scale, ticks } from "./draw.js";
+import { cursorTime, digits, guessTime, momentAt, pictureWords } from "./staircase_story.js";
+
+const LOWERED = "₀₁₂₃₄₅₆₇₈₉";
+const TOP = 26; // title of the loss
+const GAP = 34; // title of the eigenvalues
+const FOOT = 46; // time ticks, name of the time axis
+
+/**
+ * Build the picture of the curves.
+ *
+ * @param {Element} parent
+ * @param {{cursor: function(): function, guess: function(): function}} grab What to call
+ *   when a handle is taken; it returns what to call with (time, done) as it moves.
+ * @returns {{resize: function, draw: function, destroy: function}}
+ */
+export function createCurves(parent, grab) {
+  const svg = make("svg:svg", { class: "ss-curves", role: "img" }, parent);
+  const layer = (name) => make("svg:g", { class: name }, svg);
+  const parts = {
+    svg,
+    frame: layer("ss-frame"),
+    steps: layer("ss-steps"),
+    modes: layer("ss-modes"),
+    loss: make("svg:path", { class: "ss-loss" }, svg),
+    veil: make("svg:rect", { class: "ss-veil" }, svg),
+    cursor: handle(svg, "cursor"),
+    guess: handle(svg, "guess"),
+    items: [],
+    frameKey: "",
+    box: null,
+    axis: null,
+  };
+  parts.guess.tag = make("svg:text", { class: "ss-tag" }, parts.guess.group);
+  parts.lossDot = make("svg:circle", { class: "ss-loss-dot", r: 4 }, svg);
+  svg.insertBefore(parts.lossDot, parts.cursor.group);
+  const release = ["cursor", "guess"].map((name) =>
+    draggable(parts[name].hit, () => {
+      const move = grab[name]();
+      return (event, done) => move(timeUnder(parts, event), done);
+    }),
+  );
+  return {
+    resize: (width, height) => resize(parts, width, height),
+    draw: (scene, axis) => draw(parts, scene, axis),
+    destroy: () => release.forEach((remove) => remove()),
+  };
+}
+
+// A vertical line with a grip, and an invisible strip wide enough for a finger.
+function handle(svg, name) {
+  const group = make("svg:g", { class: `ss-${name}` }, svg);
+  return {
+    group,
+    line: make("svg:line", { class: "ss-line" }, group),
+    grip: make("svg:path", { class: "ss-grip" }, group),
+    hit: make("svg:rect", { class: "ss-drag ss-sideways", "data-drag": name }, group),
+  };
+}
+
+function timeUnder({ svg, axis, box }, event) {
+  const left = svg.getBoundingClientRect().left;
+  return scale(axis, box.left, box.right).value(event.clientX - left);
+}
+
+function resize(parts, width, height) {
+  const left = width < 420 ? 34 : 40;
+  const room = height - TOP - GAP - FOOT;
+  const lossHeight = Math.round(room * 0.4);
+  parts.box = {
+    width,
+    height,
+    left,
+    right: width - 14,
+    lossTop: TOP,
+    lossBase: TOP + lossHeight,
+    top: TOP + lossHeight + GAP,
+    base: height - FOOT,
+  };
+  put(parts.svg, { width, height, viewBox: `0 0 ${width} ${height}` });
+  parts.frameKey = "";
+}
+
+function draw(parts, scene, axis) {
+  const { box } = parts;
+  parts.axis = axis;
+  const scales = fitScales(scene, axis, box);
+  const key = JSON.stringify([axis, scene.gammas.length, scales.ranges, box.width]);
+  if (key !== parts.frameKey) drawFrame(parts, scene, axis, scales);
+  parts.frameKey = key;
+  drawSteps(parts, scene, axis, scales.x);
+  drawModes(parts, scene, axis, scales);
+  drawCursor(parts, scene, axis, scales);
+  drawGuess(parts, scene, axis, scales.x);
+  put(parts.svg, { "aria-label": pictureWords(scene, axis) });
+}
+
+function fitScales(scene, axis, box) {
+  const starts = scene.gammas.map((gamma) => gamma * scene.s0 * scene.s0);
+  const spectrum = {
+    low: Math.min(-0.06, 1.06 * Math.min(...starts)),
+    high: Math.max(1.1, 1.06 * Math.max(...starts)),
+    log: false,
+  };
+  const most = Math.max(scene.gammas.length, momentAt(scene, 0).loss);
+  const loss = { low: -0.04 * most, high: 1.06 * most, log: false };
+  return {
+    x: scale(axis, box.left, box.right),
+    loss: scale(loss, box.lossBase, box.lossTop),
+    spectrum: scale(spectrum, box.base, box.top),
+    ranges: [spectrum, loss],
+  };
+}
+
+function drawFrame(parts, scene, axis, scales) {
+  const { frame, modes, box } = parts;
+  const d = scene.gammas.length;
+  frame.replaceChildren();
+  const text = (x, y, words, name) =>
+    make("svg:text", { x, y, class: name, text: words }, frame);
+  const line = (x1, x2, y1, y2, name) =>
+    make("svg:line", { x1, x2, y1, y2, class: name }, frame);
+  const level = (y, words) => {
+    line(box.left, box.right, y, y, "ss-grid");
+    text(box.left - 7, y + 4, words, "ss-tick ss-end");
+  };
+  text(0, 14, "loss", "ss-title");
+  text(0, box.top - 12, "eigenvalues of the cross-correlation", "ss-title");
+  text(0, box.height - 8, "flow time", "ss-title");
+  for (const value of ticks({ low: 0, high: d, log: false }, d > 5 ? d / 2 : d)) {
+    level(scales.loss.at(value), digits0(value));
+  }
+  for (const value of [0, 0.5, 1]) level(scales.spectrum.at(value), String(value));
+  for (const value of ticks(axis, Math.floor((box.right - box.left) / 58))) {
+    const x = scales.x.at(value);
+    line(x, x, box.base, box.base + 5, "ss-axis");
+    text(x, box.base + 19, digits0(value), "ss-tick ss-middle");
+  }
+  for (const base of [box.lossBase, box.base]) line(box.left, box.right, base, base, "ss-axis");
+  parts.items = modeColours(d).map((colour, j) => makeMode(modes, colour, j, d));
+  modes.replaceChildren(...parts.items.map((item) => item.group));
+}
+
+// Ticks without trailing zeros: "5", "0.5".
+function digits0(value) {
+  return value >= 0.01 && value < 1e5 ? String(value) : digits(value);
+}
+
+function makeMode(parent, colour, j, d) {
+  const group = make("svg:g", { class: "ss-mode", "data-mode": j }, parent);
+  group.style.setProperty("--light", colour.light);
+  group.style.setProperty("--dark", colour.dark);
+  // The last colours of the map are too pale for white paper: they get a dark edge.
+  const pale = d > 1 && 0.05 + (0.8 * j) / (d - 1) > 0.6;
+  return {
+    group,
+    casing: pale ? make("svg:path", { class: "ss-casing" }, group) : null,
+    curve: make("svg:path", { class: "ss-curve" }, group),
+    dot: make("svg:circle", { class: "ss-dot", r: 4 }, group),
+  };
+}
+
+function drawSteps({ steps, box }, scene, axis, x) {
+  const visible = scene.steps
+    .slice(0, scene.shown)
+    .filter(({ time }) => time <= Math.min(scene.cut, axis.high));
+  while (steps.childElementCount > visible.length) steps.lastElementChild.remove();
+  while (steps.childElementCount < visible.length) {
+    const group = make("svg:g", {}, steps);
+    make("svg:line", {}, group);
+    make("svg:text", {}, group);
+  }
+  let free = 46; // "loss" stands left of this
+  visible.forEach(({ mode, time }, k) => {
+    const [line, label] = steps.children[k].children;
+    const at = x.at(time).toFixed(1);
+    put(line, { x1: at, x2: at, y1: box.lossTop - 6, y2: box.base });
+    const twin = k > 0 && visible[k - 1].time === time;
+    const fits = !twin && at - 9 > free;
+    put(label, { x: at, y: 14, text: fits ? `τ${LOWERED[mode + 1]}` : "" });
+    if (fits) free = Number(at) + 9;
+  });
+}
+
+// One sample a pixel or so, up to the curtain: what is not shown is not in the page either.
+function drawModes(parts, scene, axis, scales) {
+  const { box, items } = parts;
+  const end = scales.x.at(Math.min(scene.cut, axis.high));
+  const count = Math.max(2, Math.ceil((end - box.left) / 1.2) + 1);
+  const xs = Float64Array.from({ length: count }, (_, i) =>
+    Math.min(box.left + (i * (end - box.left)) / (count - 1), end),
+  );
+  const times = xs.map((pixel) => scales.x.value(pixel));
+  const loss = new Float64Array(count);
+  const ys = new Float64Array(count);
+  scene.gammas.forEach((gamma, j) => {
+    for (let i = 0; i < count; i += 1) {
+      const c = eigenvalue(times[i], gamma, scene.s0);
+      loss[i] += (1 - c) * (1 - c);
+      ys[i] = scales.spectrum.at(c);
+    }
+    // Tied modes lie on one another: the ones below are drawn wider.
+    const above = scene.gammas.filter((other, k) => k > j && other === gamma).length;
+    const d = path(xs, ys);
+    put(items[j].curve, { d, "stroke-width": 2.4 + 3 * above });
+    if (items[j].casing) put(items[j].casing, { d, "stroke-width": 4 + 3 * above });
+  });
+  put(parts.loss, { d: path(xs, loss.map((value) => scales.loss.at(value))) });
+  put(parts.veil, {
+    x: end.toFixed(1),
+    width: scene.open ? 0 : Math.max(0, box.right - end).toFixed(1),
+    y: box.lossTop,
+    height: box.base - box.lossTop,
+  });
+}
+
+function drawCursor(parts, scene, axis, scales) {
+  const { box, cursor, items } = parts;
+  const time = cursorTime(scene, axis);
+  const x = Number(scales.x.at(time).toFixed(1));
+  const { eigenvalues, loss } = momentAt(scene, time);
+  placeHandle(cursor, x, box);
+  const g = box.base;
+  put(cursor.grip, { d: `M${x - 8} ${g - 4}v8l8 8l8 -8v-8a8 8 0 0 0 -16 0z` });
+  put(parts.lossDot, { cx: x, cy: scales.loss.at(loss).toFixed(1) });
+  eigenvalues.forEach((c, j) =>
+    put(items[j].dot, { cx: x, cy: scales.spectrum.at(c).toFixed(1) }),
+  );
+}
+
+function drawGuess({ box, guess }, scene, axis, scales) {
+  const visible = scene.asking || scene.guess !== null;
+  put(guess.group, { class: `ss-guess${scene.asking ? "" : " ss-past"}` });
+  put(guess.group, { visibility: visible ? null : "hidden" });
+  put(guess.hit, { visibility: visible && scene.asking ? null : "hidden" });
+  if (!visible) return;
+  const time = scene.asking ? guessTime(scene, axis) : scene.guess;
+  const x = Number(scales.at(time).toFixed(1));
+  placeHandle(guess, x, box);
+  const y = box.lossTop + (box.lossBase - box.lossTop) * 0.62;
+  put(guess.grip, {
+    d: scene.asking
+      ? `M${x - 15} ${y}a15 15 0 1 0 30 0a15 15 0 1 0 -30 0z` +
+        `M${x - 4} ${y - 5}l-5 5l5 5M${x + 4} ${y - 5}l5 5l-5 5`
+      : "",
+  });
+  const flip = x > box.right - 104;
+  put(guess.tag, {
+    x: flip ? x - 8 : x + 8,
+    y: box.lossTop + 14,
+    "text-anchor": flip ? "end" : "start",
+    text: scene.asking ? `step ${scene.shown + 1} here?` : "your guess",
+  });
+}
+
+function placeHandle({ line, hit }, x, box) {
+  put(line, { x1: x, x2: x, y1: box.lossTop - 4, y2: box.base });
+  put(hit, {
+    x: x - 15,
+    width: 30,
+    y: box.lossTop - 4,
+    height: box.base - box.lossTop + 24,
+  });
+}
