@@ -4,7 +4,6 @@ A record is two files: NAME.npz with the numbers and NAME.json with what made th
 the SHA-256 of the first. Nothing is pickled, so a record can be read but never run.
 """
 
-import difflib
 import hashlib
 import io
 import json
@@ -17,6 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from pkg import _check
 
 FOLDER = Path(__file__).parent / "records"
 FORMAT = 1
@@ -187,10 +188,7 @@ def load(name: str, folder: str | Path = FOLDER) -> Record:
         are damaged: run the recipe again.
     """
     folder = Path(folder)
-    if name not in names(folder):
-        near = difflib.get_close_matches(name, names(folder), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {names(folder)}"
-        raise ValueError(f"`name` is {name!r}, which is no record; {hint}")
+    _check.choice("name", name, tuple(names(folder)))
     try:
         description = json.loads((folder / f"{name}.json").read_text())
         _check_format(name, description["format"])

@@ -84,6 +84,34 @@ def count_positive(gammas: Float[np.ndarray, " m"]) -> int:
     return int(np.sum(gammas > noise))
 
 
+def span(
+    x: Float[np.ndarray, "n m"], x_prime: Float[np.ndarray, "n m"]
+) -> Float[np.ndarray, "m r"]:
+    """Find an orthonormal basis of the span of all views.
+
+    n pairs span at most 2n of their m dimensions. Views ``x @ Q`` have the same
+    nonzero spectrum of Gamma and the same trajectories, and ``Q @ v`` turns a direction
+    back into features. Introduced in chapter 5.
+
+    Parameters
+    ----------
+    x, x_prime : (n, m)
+        Two views, row i with row i.
+
+    Returns
+    -------
+    (m, r)
+        Orthonormal columns, r = min(m, 2n).
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or an entry is not finite.
+    """
+    x, x_prime = _check.paired("x", x, "x_prime", x_prime)
+    return np.linalg.qr(np.concatenate([x, x_prime]).T)[0]
+
+
 def subspace_overlap(A: Float[np.ndarray, "m k"], B: Float[np.ndarray, "m l"]) -> float:
     """Measure how much of the smaller of two column spaces lies in the other.
 

@@ -129,7 +129,7 @@ def test_a_damaged_record_is_refused_with_its_remedy(case, tmp_path):
 REFUSALS = {
     "an unknown record": (
         lambda: record.load("staircase-cifar"),
-        "`name` is 'staircase-cifar', which is no record",
+        "`name` is 'staircase-cifar', which is not known",
     ),
     "a loss too short": (
         lambda: a_run(loss=np.ones(3)),
