@@ -58,8 +58,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("scale", "ratio"):
-            low, high = _check.positive(name, getattr(self, name), ndim=1)
-            if low > high or (name == "scale" and high > 1):
+            span = _check.positive(name, getattr(self, name), ndim=1)
+            highest = 1.0 if name == "scale" else np.inf
+            if len(span) != 2 or not span[0] <= span[1] <= highest:
                 limit = " <= 1" if name == "scale" else ""
                 raise ValueError(
                     f"`{name}` must be (low, high) with low <= high{limit}; got "
@@ -346,4 +347,6 @@ def _colour(x: Float[Tensor, "n 3 h w"], params: Params) -> Float[Tensor, "n 3 h
 
 
 def _luma(x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 h w"]:
-    return torch.einsum("nchw,c->nhw", x, x.new_tensor(LUMA)).unsqueeze(1)
+    # No matrix product: its rounding would depend on how many images are in x.
+    red, green, blue = x.unbind(1)
+    return (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue).unsqueeze(1)
