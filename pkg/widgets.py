@@ -65,7 +65,7 @@ def _enclose(source: str) -> str:
 
 
 class Guarded(traitlets.TraitType):
-    """A synced trait that one guard cleans, so that a wrong value is refused at once."""
+    """A synced trait cleaned by one guard: a wrong value is refused at once."""
 
     def __init__(self, guard: Callable[[str, Any], Any], default: Any) -> None:
         super().__init__(default_value=guard("default", default))

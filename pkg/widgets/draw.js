@@ -28,18 +28,19 @@ export function cividis(u) {
 }
 
 /**
- * Colour of each mode, earliest darkest: on paper the static figures' own, on a dark page
- * the lighter half of the same map, because its first colours vanish there.
+ * Colour of each mode, earliest darkest: on paper the static figures' own. On a dark page
+ * the same colours, the first ones lightened, because they vanish there.
  *
  * @param {number} d How many modes.
  * @returns {{light: string, dark: string}[]}
  */
 export function modeColours(d) {
-  const at = (low, high, j) => cividis(low + ((high - low) * j) / Math.max(d - 1, 1));
-  return Array.from({ length: d }, (_, j) => ({
-    light: `rgb(${at(0.05, 0.85, j)})`,
-    dark: `rgb(${at(0.48, 1, j)})`,
-  }));
+  return Array.from({ length: d }, (_, j) => {
+    const place = j / Math.max(d - 1, 1);
+    const colour = cividis(0.05 + 0.8 * place);
+    const lit = colour.map((part) => Math.round(part + (255 - part) * 0.38 * (1 - place)));
+    return { light: `rgb(${colour})`, dark: `rgb(${lit})` };
+  });
 }
 
 /**

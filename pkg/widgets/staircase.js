@@ -80,8 +80,9 @@ function layout(figure) {
   const narrow = width < 600;
   figure.root.classList.toggle("ss-narrow", narrow);
   const side = narrow ? width : Math.round(Math.min(0.34 * width, 300));
-  figure.bars.resize(side, narrow ? 230 : 400);
-  figure.curves.resize(narrow ? width : width - side - 22, narrow ? 360 : 400);
+  // Side by side, both pictures stand on one line.
+  figure.bars.resize(side, narrow ? 250 : 412, narrow ? 44 : 58);
+  figure.curves.resize(narrow ? width : width - side - 22, narrow ? 372 : 412);
   figure.drawn = true;
   drawAll(figure);
 }

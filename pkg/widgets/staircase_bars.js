@@ -6,8 +6,7 @@ import { draggable, make, modeColours, put, scale, ticks } from "./draw.js";
 import { barValue, cursorTime, gammaName, momentAt, spectrumWords } from "./staircase_story.js";
 
 const SNAP = 5; // pixels within which a bar ties with its neighbour
-const TOP = 44;
-const FOOT = 46;
+const TOP = 52;
 
 /**
  * Build the bar chart.
@@ -31,14 +30,14 @@ export function createBars(parent, grabBar) {
     y: null,
   };
   return {
-    resize: (width, height) => resize(parts, width, height),
+    resize: (width, height, foot) => resize(parts, width, height, foot),
     draw: (scene, axis, range) => draw(parts, scene, axis, range),
     destroy: () => parts.items.forEach((item) => item.release()),
   };
 }
 
-function resize(parts, width, height) {
-  const box = { width, height, left: 36, right: width - 4, top: TOP, base: height - FOOT };
+function resize(parts, width, height, foot) {
+  const box = { width, height, left: 36, right: width - 4, top: TOP, base: height - foot };
   parts.box = box;
   put(parts.svg, { width, height, viewBox: `0 0 ${width} ${height}` });
   parts.frameKey = "";
@@ -64,7 +63,7 @@ function drawFrame(parts, d) {
   const text = (x, at, words, name) =>
     make("svg:text", { x, y: at, class: name, text: words }, frame);
   text(0, 14, "eigenvalues γ of Γ", "ss-title");
-  text(0, box.height - 8, "drag a bar", "ss-hint");
+  text(0, 32, "drag a bar up or down", "ss-hint");
   for (const value of ticks({ ...range, log: false }, 5)) {
     const at = y.at(value);
     make("svg:line", { x1: box.left, x2: box.right, y1: at, y2: at,
@@ -123,13 +122,14 @@ function drawBar({ box, y, items }, item, gamma, c) {
   put(item.fill, { x: at(x), width: at(width), y: at(zero - learned), height: at(learned) });
   const pill = Math.min(width - 4, 24);
   put(item.grip, { x: at(middle - pill / 2), width: at(pill), y: at(tip - 3.5) });
+  const label = barValue(gamma);
   put(item.value, {
     x: at(middle),
     y: at(gamma < 0 ? tip + 17 : tip - 8),
-    text: barValue(gamma),
-    "font-size": slot < 31 ? 10.5 : 12.5,
+    // Eight bars leave no room for trailing zeros.
+    text: slot < 32 ? label.replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "") : label,
   });
-  put(item.name, { x: at(middle), y: box.base + 19 });
+  put(item.name, { x: at(middle), y: box.height - 27 });
   put(item.hit, {
     x: at(middle - slot / 2),
     width: at(slot),

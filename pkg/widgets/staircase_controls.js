@@ -19,6 +19,7 @@ const PAUSE = 700; // milliseconds of rest before the sentence is spoken
  * @returns {{sync: function, say: function, focusGamma: function, destroy: function}}
  */
 export function createControls(root, act) {
+  buildKey(root);
   const told = make("p", { class: "ss-told", "aria-hidden": "true" }, root);
   const live = make("p", { class: "ss-spoken", "aria-live": "polite" }, root);
   const panel = make("div", { class: "ss-controls" }, root);
@@ -34,6 +35,19 @@ export function createControls(root, act) {
     focusGamma: (mode) => parts.gammas[mode].input.focus(),
     destroy: () => clearTimeout(parts.timer),
   };
+}
+
+function buildKey(root) {
+  const key = make("p", { class: "ss-key" }, root);
+  for (const [name, words] of [
+    ["ss-key-exact", "exact solution"],
+    ["ss-key-step", "predicted step time τ"],
+    ["ss-key-bar", "filled: learned at the cursor"],
+  ]) {
+    const entry = make("span", {}, key);
+    make("i", { class: name }, entry);
+    entry.append(words);
+  }
 }
 
 function buildPrediction(parts, panel) {
@@ -127,6 +141,7 @@ function syncPrediction(parts, scene, axis, share) {
   if (scene.open && document.activeElement === parts.showAll) parts.show.focus();
   parts.showAll.hidden = scene.open;
   parts.prediction.hidden = scene.open && scene.steps.length < 2;
+  parts.show.classList.toggle("ss-primary", !scene.open);
   put(parts.show, {
     text: scene.open ? "Predict again" : scene.asking ? `Show step ${next}` : `Predict step ${next}`,
   });

@@ -9,7 +9,7 @@ import { cursorTime, digits, guessTime, momentAt, pictureWords } from "./stairca
 const LOWERED = "₀₁₂₃₄₅₆₇₈₉";
 const TOP = 26; // title of the loss
 const GAP = 34; // title of the eigenvalues
-const FOOT = 46; // time ticks, name of the time axis
+const FOOT = 58; // rail of the cursor, time ticks, name of the time axis
 
 /**
  * Build the picture of the curves.
@@ -28,7 +28,8 @@ export function createCurves(parent, grab) {
     steps: layer("ss-steps"),
     modes: layer("ss-modes"),
     loss: make("svg:path", { class: "ss-loss" }, svg),
-    veil: make("svg:rect", { class: "ss-veil" }, svg),
+    veil: make("svg:path", { class: "ss-veil" }, svg),
+    hint: make("svg:text", { class: "ss-hint ss-end" }, svg),
     cursor: handle(svg, "cursor"),
     guess: handle(svg, "guess"),
     items: [],
@@ -52,12 +53,17 @@ export function createCurves(parent, grab) {
   };
 }
 
+// A vertical line through both panels, but not through the words between them.
+function panels(x, { lossTop, lossBase, top, base }) {
+  return `M${x} ${lossTop - 6}V${lossBase}M${x} ${top - 4}V${base}`;
+}
+
 // A vertical line with a grip, and an invisible strip wide enough for a finger.
 function handle(svg, name) {
   const group = make("svg:g", { class: `ss-${name}` }, svg);
   return {
     group,
-    line: make("svg:line", { class: "ss-line" }, group),
+    line: make("svg:path", { class: "ss-line" }, group),
     grip: make("svg:path", { class: "ss-grip" }, group),
     hit: make("svg:rect", { class: "ss-drag ss-sideways", "data-drag": name }, group),
   };
@@ -139,11 +145,12 @@ function drawFrame(parts, scene, axis, scales) {
   for (const value of ticks(axis, Math.floor((box.right - box.left) / 58))) {
     const x = scales.x.at(value);
     line(x, x, box.base, box.base + 5, "ss-axis");
-    text(x, box.base + 19, digits0(value), "ss-tick ss-middle");
+    text(x, box.base + 31, digits0(value), "ss-tick ss-middle");
   }
   for (const base of [box.lossBase, box.base]) line(box.left, box.right, base, base, "ss-axis");
-  parts.items = modeColours(d).map((colour, j) => makeMode(modes, colour, j, d));
-  modes.replaceChildren(...parts.items.map((item) => item.group));
+  parts.items = modeColours(d).map((colour, j) => makeMode(colour, j, d));
+  // Earliest on top: the line at zero then has the colour of the mode to be learned next.
+  modes.replaceChildren(...parts.items.map((item) => item.group).reverse());
 }
 
 // Ticks without trailing zeros: "5", "0.5".
@@ -151,8 +158,8 @@ function digits0(value) {
   return value >= 0.01 && value < 1e5 ? String(value) : digits(value);
 }
 
-function makeMode(parent, colour, j, d) {
-  const group = make("svg:g", { class: "ss-mode", "data-mode": j }, parent);
+function makeMode(colour, j, d) {
+  const group = make("svg:g", { class: "ss-mode", "data-mode": j });
   group.style.setProperty("--light", colour.light);
   group.style.setProperty("--dark", colour.dark);
   // The last colours of the map are too pale for white paper: they get a dark edge.
@@ -172,17 +179,19 @@ function drawSteps({ steps, box }, scene, axis, x) {
   while (steps.childElementCount > visible.length) steps.lastElementChild.remove();
   while (steps.childElementCount < visible.length) {
     const group = make("svg:g", {}, steps);
-    make("svg:line", {}, group);
+    make("svg:path", {}, group);
     make("svg:text", {}, group);
   }
   let free = 46; // "loss" stands left of this
   visible.forEach(({ mode, time }, k) => {
     const [line, label] = steps.children[k].children;
     const at = x.at(time).toFixed(1);
-    put(line, { x1: at, x2: at, y1: box.lossTop - 6, y2: box.base });
+    put(line, { d: panels(at, box) });
     const twin = k > 0 && visible[k - 1].time === time;
     const fits = !twin && at - 9 > free;
-    put(label, { x: at, y: 14, text: fits ? `τ${LOWERED[mode + 1]}` : "" });
+    const last = visible.filter((step) => step.time === time).pop().mode;
+    const range = LOWERED[mode + 1] + (last > mode ? `₋${LOWERED[last + 1]}` : "");
+    put(label, { x: at, y: 14, text: fits ? `τ${range}` : "" });
     if (fits) free = Number(at) + 9;
   });
 }
@@ -205,17 +214,19 @@ function drawModes(parts, scene, axis, scales) {
       ys[i] = scales.spectrum.at(c);
     }
     // Tied modes lie on one another: the ones below are drawn wider.
-    const above = scene.gammas.filter((other, k) => k > j && other === gamma).length;
+    const above = scene.gammas.filter((other, k) => k < j && other === gamma).length;
     const d = path(xs, ys);
     put(items[j].curve, { d, "stroke-width": 2.4 + 3 * above });
     if (items[j].casing) put(items[j].casing, { d, "stroke-width": 4 + 3 * above });
   });
   put(parts.loss, { d: path(xs, loss.map((value) => scales.loss.at(value))) });
+  const from = end.toFixed(1);
+  const panel = (top, base) => `M${from} ${top}H${box.right}V${base}H${from}Z`;
+  const hidden = !scene.open && box.right > end;
+  const roomy = hidden && box.right - end > 200;
+  put(parts.hint, { x: box.right - 8, y: box.top + 18, text: roomy ? "not shown yet" : "" });
   put(parts.veil, {
-    x: end.toFixed(1),
-    width: scene.open ? 0 : Math.max(0, box.right - end).toFixed(1),
-    y: box.lossTop,
-    height: box.base - box.lossTop,
+    d: hidden ? panel(box.lossTop, box.lossBase) + panel(box.top, box.base) : "",
   });
 }
 
@@ -225,8 +236,9 @@ function drawCursor(parts, scene, axis, scales) {
   const x = Number(scales.x.at(time).toFixed(1));
   const { eigenvalues, loss } = momentAt(scene, time);
   placeHandle(cursor, x, box);
-  const g = box.base;
-  put(cursor.grip, { d: `M${x - 8} ${g - 4}v8l8 8l8 -8v-8a8 8 0 0 0 -16 0z` });
+  put(cursor.grip, {
+    d: `M${x} ${box.base + 1}l8 8v7a3 3 0 0 1 -3 3h-10a3 3 0 0 1 -3 -3v-7z`,
+  });
   put(parts.lossDot, { cx: x, cy: scales.loss.at(loss).toFixed(1) });
   eigenvalues.forEach((c, j) =>
     put(items[j].dot, { cx: x, cy: scales.spectrum.at(c).toFixed(1) }),
@@ -249,7 +261,7 @@ function drawGuess({ box, guess }, scene, axis, scales) {
         `M${x - 4} ${y - 5}l-5 5l5 5M${x + 4} ${y - 5}l5 5l-5 5`
       : "",
   });
-  const flip = x > box.right - 104;
+  const flip = x > box.right - 78;
   put(guess.tag, {
     x: flip ? x - 8 : x + 8,
     y: box.lossTop + 14,
@@ -259,7 +271,7 @@ function drawGuess({ box, guess }, scene, axis, scales) {
 }
 
 function placeHandle({ line, hit }, x, box) {
-  put(line, { x1: x, x2: x, y1: box.lossTop - 4, y2: box.base });
+  put(line, { d: panels(x, box) });
   put(hit, {
     x: x - 15,
     width: 30,
