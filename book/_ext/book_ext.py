@@ -7,8 +7,10 @@ Each line of `setup` hands one concern to one small module:
 ``own_address``      no link to a repository that nobody owns
 ``widget_pages``     widgets live without a kernel, or the build fails
 ``api_signatures``   signatures on the API page, readable without a glossary
+``accessible_html``  HTML that does not mislead a screen reader
 """
 
+import accessible_html
 import api_signatures
 import fresh_execution
 import lean_theme
@@ -24,4 +26,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     own_address.setup(app)
     widget_pages.setup(app)
     api_signatures.setup(app)
+    accessible_html.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

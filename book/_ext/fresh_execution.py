@@ -24,6 +24,7 @@ PREFIX = ".jupyter_cache-"
 def setup(app: Sphinx) -> None:
     """Name the cache before myst-nb reads the setting at ``builder-inited``."""
     app.connect("config-inited", name_the_cache)
+    app.connect("build-finished", forget_a_faulty_build)
 
 
 def name_the_cache(app: Sphinx, config: Config) -> None:
@@ -34,6 +35,16 @@ def name_the_cache(app: Sphinx, config: Config) -> None:
     for old in cache.parent.glob(f"{PREFIX}*"):
         if old != cache:
             shutil.rmtree(old)
+
+
+def forget_a_faulty_build(app: Sphinx, exception: Exception | None) -> None:
+    """Make the next build read every page again, so that it warns again.
+
+    Sphinx warns about a page while it reads it, and does not read an unchanged page
+    twice: with warnings as errors, a second try would pass without a word.
+    """
+    if exception is not None or app._warncount:
+        (Path(app.doctreedir) / "environment.pickle").unlink(missing_ok=True)
 
 
 def digest(root: Path = ROOT) -> str:

@@ -1,0 +1,235 @@
+"""The built book, opened page by page with the network cut.
+
+From a server and from a folder, in light and in dark, wide and narrow: nothing is
+asked of another host, nothing fails, nothing complains, and everything that can be
+moved moves the picture.
+"""
+
+import html.parser
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import setup_cell
+import site_driver
+from playwright.sync_api import Browser, Locator, Page
+
+pytestmark = [pytest.mark.book, pytest.mark.browser]
+
+PAGES = site_driver.toc_pages()
+OTHERS = ["search.html", "genindex.html"]
+THEME_LIMIT, CONTENT_LIMIT = 1.2e6, 1.5e6
+
+
+@pytest.fixture(scope="session")
+def html_folder() -> Path:
+    """The folder of the book, built as `make book` builds it."""
+    built = site_driver.build()
+    assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-6000:]
+    return site_driver.HTML
+
+
+@pytest.fixture(scope="session")
+def site(html_folder) -> Iterator[str]:
+    """The address at which the built book is served."""
+    with site_driver.serve(html_folder) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One Chromium for all tests; each page opens in a context of its own."""
+    with site_driver.open_browser() as chromium:
+        yield chromium
+
+
+@pytest.mark.parametrize("name", PAGES + OTHERS)
+def test_a_page_asks_nothing_of_other_hosts_and_nothing_fails(browser, site, name):
+    """Zero foreign requests, zero failed ones, zero complaints in the console."""
+    with site_driver.visit(browser, f"{site}/{name}") as seen:
+        assert seen.trouble() == []
+        assert seen.page.locator("mjx-merror, [data-mjx-error]").count() == 0
+
+
+@pytest.mark.parametrize("name", PAGES + OTHERS)
+def test_a_page_opened_from_a_folder_works_too(browser, html_folder, name):
+    """A downloaded book needs no server."""
+    with site_driver.visit(browser, (html_folder / name).as_uri()) as seen:
+        assert seen.trouble() == []
+
+
+def test_the_front_door_leads_into_the_book(browser, site, html_folder):
+    """The site's own index.html holds no page, only the way to the first one."""
+    page = browser.new_page()
+    for start in (site, html_folder.as_uri()):
+        page.goto(f"{start}/index.html")
+        page.wait_for_url(f"{start}/{PAGES[0]}")
+    page.close()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_stays_within_its_weight(browser, site, name):
+    """Theme at most 1.2 MB and content at most 1.5 MB, before compression."""
+    with site_driver.visit(browser, f"{site}/{name}") as seen:
+        theme, content = seen.weigh()
+    print(f"{name}: theme {theme / 1e6:.2f} MB, content {content / 1e6:.2f} MB")
+    assert theme <= THEME_LIMIT
+    assert content <= CONTENT_LIMIT
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_axe_finds_nothing_serious(browser, site, name):
+    """Light and dark, wide and narrow; and a narrow page never scrolls sideways."""
+    with site_driver.visit(browser, f"{site}/{name}") as seen:
+        page = seen.page
+        page.evaluate(site_driver.AXE.read_text(encoding="utf-8"))
+        for scheme, width in itertools.product(["light", "dark"], [1280, 360]):
+            page.emulate_media(color_scheme=scheme)
+            page.set_viewport_size({"width": width, "height": 900})
+            page.wait_for_timeout(400)  # colours fade from one scheme to the other
+            assert page.evaluate("document.documentElement.dataset.theme") == scheme
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            # What a scheme can change is colour; the other rules take seconds a page.
+            rules = ["color-contrast"] if scheme == "dark" else []
+            assert _violations(page, rules) == [], f"{scheme}, {width} px"
+
+
+def _violations(page: Page, rules: list[str]) -> list[str]:
+    options = {"resultTypes": ["violations"], **({"runOnly": rules} if rules else {})}
+    found = page.evaluate("options => axe.run(document, options)", options)
+    return [
+        f"{violation['id']}: {node['html'][:160]} ({node['failureSummary'][:300]})"
+        for violation in found["violations"]
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("origin", ["server", "folder"])
+@pytest.mark.parametrize("name", PAGES)
+def test_every_slider_moves_the_picture_and_the_text(
+    browser, site, html_folder, name, origin
+):
+    """By keyboard and by mouse; what a screen reader hears changes with what we see."""
+    start = site if origin == "server" else html_folder.as_uri()
+    with site_driver.visit(browser, f"{start}/{name}") as seen:
+        for widget in seen.page.locator(site_driver.WIDGET).all():
+            sliders = widget.locator("input[type=range]")
+            assert sliders.count() > 0
+            for index in range(sliders.count()):
+                _assert_moves(widget, sliders.nth(index))
+        assert seen.trouble() == []
+
+
+def _assert_moves(widget: Locator, slider: Locator) -> None:
+    if not slider.is_visible() or slider.is_disabled():
+        return
+    name = slider.get_attribute("data-control") or slider.get_attribute("aria-label")
+    for move in (_by_keyboard, _by_mouse):
+        picture, text = _picture(widget), _text(widget)
+        move(slider)
+        widget.page.wait_for_timeout(300)  # live text is debounced
+        assert _picture(widget) != picture, f"{name}: no new picture {move.__name__}"
+        assert _text(widget) != text, f"{name}: no new text {move.__name__}"
+
+
+def _by_keyboard(slider: Locator) -> None:
+    slider.focus()
+    start = slider.input_value()
+    for key in ("ArrowRight", "ArrowLeft"):
+        # A slider at its end, or held back until the reader has guessed, moves one way.
+        if slider.input_value() == start:
+            for _ in range(5):
+                slider.press(key)
+
+
+def _by_mouse(slider: Locator) -> None:
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    share = slider.evaluate("s => (s.value - s.min) / (s.max - s.min)")
+    target = 0.25 if share > 0.5 else 0.75
+    slider.click(position={"x": target * box["width"], "y": box["height"] / 2})
+
+
+def _picture(widget: Locator) -> str:
+    return widget.evaluate(
+        """root => [...root.querySelectorAll("canvas")].map(c => c.toDataURL())
+            .concat([...root.querySelectorAll("svg")].map(s => s.outerHTML)).join()"""
+    )
+
+
+def _text(widget: Locator) -> str:
+    return widget.evaluate(
+        """root => root.innerText
+            + [...root.querySelectorAll("[aria-valuetext]")]
+                .map(e => e.getAttribute("aria-valuetext")).join()"""
+    )
+
+
+def test_search_finds_a_word_from_a_folder(browser, html_folder):
+    """The index is a script, so a browser loads it without a server."""
+    address = (html_folder / "search.html").as_uri() + "?q=stepwise"
+    with site_driver.visit(browser, address) as seen:
+        seen.page.wait_for_selector("#search-results li a")
+
+
+def test_every_internal_link_leads_somewhere(html_folder):
+    """Files exist, and so do the anchors within them."""
+    pages = {path: _Links.read(path) for path in _built(html_folder)}
+    missing = [
+        f"{path.relative_to(html_folder)}: {link}"
+        for path, page in pages.items()
+        for link in page.links
+        if not _leads_somewhere(path, link, pages)
+    ]
+    assert missing == []
+
+
+def _built(folder: Path) -> list[Path]:
+    # The theme copies a template of its own among the static files.
+    return [path for path in folder.rglob("*.html") if "_static" not in path.parts]
+
+
+def _leads_somewhere(path: Path, link: str, pages: dict[Path, "_Links"]) -> bool:
+    parts = urlsplit(link)
+    if parts.scheme or parts.netloc:
+        return True
+    target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+    if target in pages and parts.fragment:
+        return unquote(parts.fragment) in pages[target].anchors
+    return target.exists()
+
+
+class _Links(html.parser.HTMLParser):
+    """Links and anchors of one page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: set[str] = set()
+        self.anchors: set[str] = set()
+
+    @classmethod
+    def read(cls, path: Path) -> "_Links":
+        page = cls()
+        page.feed(path.read_text(encoding="utf-8"))
+        return page
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.links |= {values[key] for key in ("href", "src") if values.get(key)}
+        self.anchors |= {values[key] for key in ("id", "name") if values.get(key)}
+
+
+def test_no_page_links_to_an_address_that_nobody_owns(html_folder):
+    """While the address is OWNER/REPO: no Colab link, no repository button."""
+    pages = [path.read_text(encoding="utf-8") for path in _built(html_folder)]
+    if setup_cell.read_address() == setup_cell.UNSET:
+        links = [re.findall(r'href="([^"]*)"', text) for text in pages]
+        owned = [url for page in links for url in page if "OWNER/REPO" in url]
+        assert owned == []
+        assert not any("colab.research.google.com" in text for text in pages)
+    else:
+        assert any("colab.research.google.com" in text for text in pages)
