@@ -4,8 +4,7 @@ One function, one result: ``load`` returns ``Images`` whatever the source, so th
 chapter changes data by changing one word. Introduced in chapter 5.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -213,9 +212,8 @@ def _cifar10_jpeg(
             f"`root` must hold CIFAR-10's ten classes as folders; found "
             f"{images.classes}. Pass the folder that holds train/ and test/"
         )
-    about = images.provenance.partition(": ")[2]
-    provenance = f"CIFAR-10 (JPEG copy), {split}: {about}"
-    return Images(x=images.x, y=images.y, classes=images.classes, provenance=provenance)
+    about = images.provenance.partition(", ")[2]
+    return replace(images, provenance=f"CIFAR-10 (JPEG copy), {about}")
 
 
 def _folder(
@@ -245,14 +243,13 @@ def _listing(
 ) -> tuple[list[Path], np.ndarray, tuple[str, ...]]:
     """Return the files of one split, their labels, and the names of the labels."""
     folder = _split_folder(name, folder, split)
-    folders, loose = _inside(folder)
+    folders, loose = _folders_in(folder), _images_in(folder, "*")
     if folders and loose:
         raise ValueError(
-            f"`{name}`: {folder} holds images beside the folders "
-            f"{_some(folders)}, so it is unclear what the labels are. Move one or "
-            "the other away"
+            f"`{name}`: {folder} holds images beside the folder {folders[0].name}/, so "
+            "it is unclear what the labels are. Move one or the other away"
         )
-    groups = [sorted(_images_below(sub)) for sub in folders] or [loose]
+    groups = [_images_in(sub, "**/*") for sub in folders] or [loose]
     for sub, group in zip(folders or [folder], groups, strict=True):
         if not group:
             raise ValueError(
@@ -270,7 +267,7 @@ def _split_folder(name: str, folder: Path, split: str) -> Path:
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
         raise ValueError(f"`{name}`: {folder} {found}; pass a folder of images")
-    folders = [sub.name for sub in _inside(folder)[0]]
+    folders = [sub.name for sub in _folders_in(folder)]
     splits = [sub for sub in folders if sub in SPLITS]
     if splits and splits != folders:
         raise ValueError(
@@ -281,37 +278,26 @@ def _split_folder(name: str, folder: Path, split: str) -> Path:
     if split in splits:
         return folder / split
     if splits or split != "train":
-        raise ValueError(
-            f"`split` is {split!r}, but {folder} has no folder of that name; it holds "
-            f"{_some([folder / sub for sub in folders])}"
-        )
+        raise ValueError(f"`split` is {split!r}, but {folder} holds no {split}/")
     return folder
 
 
-def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return sub-folders and images of `folder`, sorted; hidden ones stay hidden."""
-    folders, images = [], []
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        # Suffix first: thousands of images need no question to the file system.
-        if path.suffix.lower() in SUFFIXES:
-            images.append(path)
-        elif path.is_dir():
-            folders.append(path)
-    return folders, images
+def _folders_in(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_dir() and not path.name.startswith(".")
+    )
 
 
-def _images_below(folder: Path) -> Iterator[Path]:
-    folders, images = _inside(folder)
-    yield from images
-    for sub in folders:
-        yield from _images_below(sub)
-
-
-def _some(paths: list[Path]) -> str:
-    names = ", ".join(path.name for path in paths[:3])
-    return f"{names}, ..." if len(paths) > 3 else names or "none"
+def _images_in(folder: Path, pattern: str) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.glob(pattern)
+        if path.suffix.lower() in SUFFIXES
+        # Hidden files and folders, such as a Mac's ._0.jpg, are no pictures.
+        and not any(part[0] == "." for part in path.relative_to(folder).parts)
+    )
 
 
 def _balanced(y: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -367,36 +353,31 @@ def _open_rgb(path: Path) -> "Image":
 
     try:
         with Image.open(path) as file:
-            _refuse_unfaithful(path, file)
+            finding = _unfaithful(file)
             image = ImageOps.exif_transpose(file)
-    except _Unfaithful:
-        raise
     # Each decoder of Pillow breaks in its own way: OSError, SyntaxError, zlib.error...
     except Exception as error:
         raise ValueError(
             f"{path} cannot be read as an image ({error}); replace or remove it"
         ) from error
+    if finding:
+        raise ValueError(f"{path} {finding}; save it as one 8-bit RGB picture first")
     if "A" in image.getbands() or "transparency" in image.info:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
     return image.convert("RGB")
 
 
-class _Unfaithful(ValueError):
-    """A readable file that 8-bit RGB would misrepresent."""
-
-
-def _refuse_unfaithful(path: Path, image: "Image") -> None:
+def _unfaithful(image: "Image") -> str:
+    """Say what 8-bit RGB would lose of `image`; nothing, if it loses nothing."""
     # Pillow opens 16-bit colour as plain RGB and drops the low byte in silence; only
     # the decoder's raw mode, such as "RGB;16B", tells.
     raw = " ".join(str(tile[3]) for tile in getattr(image, "tile", ()))
-    deep = any(f";16{order}" in raw for order in "BLN") or image.mode[0] in "IF"
-    if deep:
-        finding = f"has more than 8 bits a channel (mode {image.mode})"
-    elif image.mode not in CONVERTIBLE:
-        finding = f"is in {image.mode} colours"
-    elif getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        finding = "holds several frames"
-    else:
-        return
-    raise _Unfaithful(f"{path} {finding}; save it as one 8-bit RGB picture first")
+    if image.mode[0] in "IF" or any(f";16{order}" in raw for order in "BLN"):
+        return f"has more than 8 bits a channel (mode {image.mode})"
+    if image.mode not in CONVERTIBLE:
+        return f"is in {image.mode} colours"
+    # A phone's JPEG (MPO) carries a preview as its second frame.
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+        return "holds several frames"
+    return ""
