@@ -54,10 +54,7 @@ def cross_correlation(
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EffectiveStart:
-    """The aligned start that a generic small start behaves like.
-
-    W(0) = U diag(s0) V^T reaches, as the scale of W(0) shrinks, the same trajectory as
-    the start it was made from.
+    """The aligned start W(0) = U diag(s0) V^T that a small start behaves like.
 
     Attributes
     ----------
@@ -114,13 +111,7 @@ def effective_start(
     Raises
     ------
     ValueError
-        If shapes disagree, d exceeds m, or W0 misses a direction it needs (its part
-        along the top d eigenvectors is singular): draw W0 at random.
-
-    References
-    ----------
-    Chapter 5. That QR is the tool for random starts is reported of Simon et al.,
-    arXiv:2303.15438.
+        If shapes disagree, d exceeds m, or W0 has no part along a mode it needs.
     """
     W0 = _check.finite("W0", W0, ndim=2)
     Gamma = _check.symmetric("Gamma", Gamma)
@@ -307,10 +298,6 @@ def step_times(
     ValueError
         If a gamma is not positive (such a mode has no step), a mode starts half
         learned or more, or `lr` is beyond `stable_lr`.
-
-    References
-    ----------
-    Chapter 3; the discrete correction in chapter 5.
     """
     gammas = _check.positive("gammas", gammas, ndim=1)
     gammas, s0 = _modes(gammas, s0)

@@ -147,6 +147,88 @@ def subspace_overlap(A: Float[np.ndarray, "m k"], B: Float[np.ndarray, "m l"]) -
     return float(np.sum(cosines**2) / min(cosines.shape))
 
 
+def learned_directions(
+    W: Float[np.ndarray, "d m"], Gamma: Float[np.ndarray, "m m"]
+) -> Float[np.ndarray, "m d"]:
+    """Find the directions in feature space that weights have learned, in order.
+
+    The outputs may be rotated, so rows of W mean nothing by themselves. Inside the row
+    space of W we take the eigenvectors of Gamma's restriction, largest first.
+    Introduced in chapter 5.
+
+    Parameters
+    ----------
+    W : (d, m)
+        Weights after training.
+    Gamma : (m, m)
+        Symmetric cross-correlation.
+
+    Returns
+    -------
+    (m, d)
+        Orthonormal columns.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree or Gamma is not symmetric.
+    """
+    W = _check.finite("W", W, ndim=2)
+    Gamma = _check.symmetric("Gamma", Gamma)
+    if W.shape[1] != len(Gamma):
+        raise ValueError(
+            f"`W` is (d, m) = {W.shape}, so `Gamma` must be ({W.shape[1]}, "
+            f"{W.shape[1]}); got {Gamma.shape}"
+        )
+    rows = np.linalg.qr(W.T)[0]  # (m, d)
+    return fix_signs(rows @ top_eigenpairs(rows.T @ Gamma @ rows)[1])
+
+
+def crossing_times(
+    t: Float[np.ndarray, " T"],
+    eigenvalues: Float[np.ndarray, "T d"],
+    level: float = 0.5,
+) -> Float[np.ndarray, " d"]:
+    """Measure when each eigenvalue first reaches `level`, between recorded times.
+
+    Introduced in chapter 3.
+
+    Parameters
+    ----------
+    t : (T,)
+        Increasing times.
+    eigenvalues : (T, d)
+        One column an eigenvalue.
+    level : float
+        One half is the step time of the linear theory.
+
+    Returns
+    -------
+    (d,)
+        Interpolated linearly; ``inf`` where the level is never reached.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, times do not increase, or a number is not finite.
+    """
+    t = _check.times("t", t)
+    eigenvalues = _check.finite("eigenvalues", eigenvalues, ndim=2)
+    if len(t) != len(eigenvalues):
+        raise ValueError(
+            f"`t` and `eigenvalues` need one length; got {len(t)} and "
+            f"{len(eigenvalues)}"
+        )
+    above = eigenvalues >= level
+    first = above.argmax(axis=0)
+    before, column = np.maximum(first - 1, 0), np.arange(above.shape[1])
+    low, high = eigenvalues[before, column], eigenvalues[first, column]
+    rise = np.where(high > low, high - low, 1.0)
+    share = np.where(first > before, (level - low) / rise, 0.0)
+    times = t[before] + share * (t[first] - t[before])
+    return np.where(above.any(axis=0), times, np.inf)
+
+
 def _basis(name: str, columns: np.ndarray) -> np.ndarray:
     u, s, _ = np.linalg.svd(columns, full_matrices=False)
     rank = int(np.sum(s > max(columns.shape) * np.finfo(np.float64).eps * s[0]))

@@ -52,10 +52,38 @@ def test_overlap_of_random_spaces_averages_the_larger_share(rng):
     assert np.mean(overlaps) == pytest.approx(3 / 20, abs=error)
 
 
+def test_learned_directions_undo_any_rotation_of_the_outputs(rng):
+    A = rng.standard_normal((8, 8))
+    gammas, V = spectra.top_eigenpairs(A + A.T)
+    mixed = rng.standard_normal((3, 3)) @ V[:, :3].T
+    directions = spectra.learned_directions(mixed, A + A.T)
+    np.testing.assert_allclose(directions, V[:, :3], atol=1e-10)
+
+
+def test_crossing_times_interpolate_between_records():
+    t = np.array([0.0, 1.0, 2.0, 4.0])
+    columns = [
+        [0.0, 0.2, 0.8, 0.1],  # reached between 1 and 2, halfway
+        [0.0, 0.1, 0.1, 0.9],  # between 2 and 4, halfway
+        [0.6, 0.7, 0.8, 0.9],  # there from the start
+        [0.0, 0.1, 0.2, 0.3],  # never
+    ]
+    times = spectra.crossing_times(t, np.array(columns).T)
+    np.testing.assert_allclose(times, [1.5, 3.0, 0.0, np.inf])
+
+
 REFUSALS = {
+    "more eigenvalues than times": (
+        lambda: spectra.crossing_times(np.arange(3.0), np.ones((4, 1))),
+        "`t` and `eigenvalues` need one length; got 3 and 4",
+    ),
     "an asymmetric matrix": (
         lambda: spectra.top_eigenpairs(np.triu(np.ones((3, 3)))),
         "`matrix` must be symmetric",
+    ),
+    "weights of another width": (
+        lambda: spectra.learned_directions(np.ones((2, 4)), np.eye(3)),
+        "`W` is (d, m) = (2, 4), so `Gamma` must be (4, 4); got (3, 3)",
     ),
     "too many eigenvalues": (
         lambda: spectra.top_eigenvalues(np.eye(3), 4),

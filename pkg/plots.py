@@ -1,0 +1,196 @@
+"""Static figures: draw_* on given axes, figure_* that compose them.
+
+One reading in every chapter: solid is measured, dashed is theory, dotted is a predicted
+step time, and colour means mode index and nothing else, earliest darkest.
+"""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pkg.record import Trajectory
+
+# Set once, here: a figure reads at the width of a page, on paper and on a screen.
+plt.rcParams.update(
+    {
+        "figure.dpi": 144,
+        "font.size": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlesize": 10,
+        "axes.titlelocation": "left",
+        "legend.frameon": False,
+        "lines.linewidth": 1.6,
+    }
+)
+
+INK = "#333333"
+
+
+def shades(d: int) -> np.ndarray:
+    """Give `d` colours, one a mode, earliest darkest, safe for colour-blind eyes."""
+    return plt.get_cmap("cividis")(np.linspace(0.05, 0.85, d))
+
+
+def draw_loss(ax: Axes, run: Trajectory, *, linestyle: str = "-") -> Axes:
+    """Draw the loss against time.
+
+    Draws on `ax` and nothing else: no figure, no title, no ``plt.show``.
+    """
+    ax.plot(run.t, run.loss, color=INK, linestyle=linestyle, label=run.source)
+    ax.set(ylabel="loss")
+    ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    return ax
+
+
+def draw_spectrum(ax: Axes, run: Trajectory, *, linestyle: str = "-") -> Axes:
+    """Draw every eigenvalue against time, earliest mode darkest.
+
+    Draws on `ax` and nothing else: no figure, no title, no ``plt.show``.
+    """
+    d = run.eigenvalues.shape[1]
+    for values, shade in zip(run.eigenvalues.T, shades(d), strict=True):
+        ax.plot(run.t, values, color=shade, linestyle=linestyle)
+    ax.set(xlabel="flow time", ylabel=f"eigenvalues of the\n{run.matrix}")
+    return ax
+
+
+def draw_step_times(ax: Axes, step_times: Float[np.ndarray, " d"]) -> Axes:
+    """Draw a dotted line, in its mode's colour, at each predicted step time."""
+    for time, shade in zip(step_times, shades(len(step_times)), strict=True):
+        ax.axvline(time, color=shade, linewidth=1.0, linestyle=":")
+    return ax
+
+
+def draw_predictions(
+    ax: Axes,
+    predicted: Float[np.ndarray, " d"],
+    measured: Float[np.ndarray, "seeds d"],
+) -> Axes:
+    """Draw measured over predicted step time, mode by mode, one dot a seed.
+
+    Parameters
+    ----------
+    ax : Axes
+        Where to draw.
+    predicted : (d,) or (seeds, d)
+        Predicted times, in the order of `measured`.
+    measured : (seeds, d)
+        Measured times.
+
+    Returns
+    -------
+    Axes
+    """
+    ratios = measured / predicted
+    d = ratios.shape[1]
+    spread = np.linspace(-0.15, 0.15, len(ratios)) if len(ratios) > 1 else [0.0]
+    for offset, row in zip(spread, ratios, strict=True):
+        ax.scatter(np.arange(1, d + 1) + offset, row, color=shades(d), s=22)
+    ax.axhline(1.0, color=INK, linewidth=1.0, linestyle="--")
+    ax.set(xlabel="mode", ylabel="measured / predicted\nstep time")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return ax
+
+
+def figure_staircase(
+    theory: Trajectory | None = None,
+    measured: Trajectory | None = None,
+    *,
+    step_times: Float[np.ndarray, " d"] | None = None,
+    log_time: bool = True,
+) -> Figure:
+    """Compose the staircase: loss above, eigenvalues below, one time axis.
+
+    Parameters
+    ----------
+    theory : Trajectory, optional
+        Dashed.
+    measured : Trajectory, optional
+        Solid. At least one of the two is needed.
+    step_times : (d,), optional
+        Predicted times of the steps, dotted.
+    log_time : bool
+        Logarithmic time axis; early and late steps then have one width.
+
+    Returns
+    -------
+    Figure
+        With the axes of the loss and of the spectrum, in this order.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or the two hold different matrices: eigenvalues of
+        a covariance and of a cross-correlation agree only when the views do.
+    """
+    runs = [(theory, "--"), (measured, "-")]
+    given = [(run, style) for run, style in runs if run is not None]
+    if not given:
+        raise ValueError("pass `theory`, `measured` or both; there is nothing to draw")
+    if len({run.matrix for run, _ in given}) > 1:
+        raise ValueError(
+            "`theory` and `measured` hold eigenvalues of different matrices "
+            f"({given[0][0].matrix} and {given[1][0].matrix}); draw them apart"
+        )
+    figure, (top, bottom) = plt.subplots(
+        2, 1, figsize=(7, 4.8), sharex=True, layout="constrained"
+    )
+    for run, style in given:
+        draw_loss(top, run, linestyle=style)
+        draw_spectrum(bottom, run, linestyle=style)
+    for ax in (top, bottom):
+        if step_times is not None:
+            draw_step_times(ax, step_times)
+    _time_axis(bottom, [run for run, _ in given], log_time)
+    top.set(ylim=(0, None))
+    top.legend(loc="upper right")
+    return figure
+
+
+def figure_directions(
+    rows: Sequence[Float[np.ndarray, "k h w c"]], labels: Sequence[str]
+) -> Figure:
+    """Compose rows of directions in pixel space, as images.
+
+    Each direction is scaled by its own largest entry: grey is zero, and a direction and
+    its negative are the same, so only contrasts inside one image mean anything.
+
+    Parameters
+    ----------
+    rows : sequence of (k, h, w, c)
+        One array of directions a row.
+    labels : sequence of str
+        What each row shows.
+
+    Returns
+    -------
+    Figure
+    """
+    k = len(rows[0])
+    figure, axes = plt.subplots(
+        len(rows), k, figsize=(7, 0.95 * len(rows)), squeeze=False, layout="constrained"
+    )
+    for row, directions, label in zip(axes, rows, labels, strict=True):
+        for ax, direction in zip(row, directions, strict=True):
+            ax.imshow(0.5 + 0.5 * direction / np.abs(direction).max())
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center")
+    for j, ax in enumerate(axes[0]):
+        ax.set_title(f"{j + 1}", loc="center")
+    return figure
+
+
+def _time_axis(ax: Axes, runs: list[Trajectory], log_time: bool) -> None:
+    start = min(run.t[run.t > 0][0] for run in runs)
+    stop = max(run.t[-1] for run in runs)
+    if log_time:
+        ax.set(xscale="log", xlim=(start, stop))
+    else:
+        ax.set(xlim=(0, stop))

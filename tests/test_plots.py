@@ -1,0 +1,87 @@
+"""Plots: what is drawn, in which style and under which name; never pixels."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from pkg import dynamics, plots
+from pkg.record import Trajectory
+
+GAMMAS, S0 = np.array([1.0, 0.5, 0.2]), 1e-2
+STEPS = dynamics.step_times(GAMMAS, S0)
+RUN = dynamics.closed_form(np.linspace(0.0, 20, 50), GAMMAS, S0)
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def measured(matrix="cross-correlation"):
+    return Trajectory(
+        t=RUN.t,
+        loss=RUN.loss,
+        eigenvalues=RUN.eigenvalues,
+        order="rank",
+        matrix=matrix,
+        source="measured",
+    )
+
+
+def luminance(color):
+    return np.dot(to_rgb(color), (0.2126, 0.7152, 0.0722))
+
+
+def test_a_staircase_draws_each_eigenvalue_once_in_the_style_of_its_origin():
+    figure = plots.figure_staircase(RUN, measured(), step_times=STEPS)
+    loss, spectrum = figure.axes
+    styles = [line.get_linestyle() for line in spectrum.lines]
+    assert styles == ["--"] * 3 + ["-"] * 3 + [":"] * 3
+    np.testing.assert_array_equal(spectrum.lines[4].get_ydata(), RUN.eigenvalues[:, 1])
+    np.testing.assert_array_equal(loss.lines[0].get_ydata(), RUN.loss)
+    assert [line.get_xdata()[0] for line in spectrum.lines[6:]] == STEPS.tolist()
+    assert spectrum.get_xlabel() == "flow time"
+    assert loss.get_ylabel() == "loss"
+    assert spectrum.get_ylabel() == "eigenvalues of the\ncross-correlation"
+    assert spectrum.get_xscale() == "log"
+
+
+def test_colour_means_mode_index_and_the_earliest_is_darkest():
+    spectrum = plots.figure_staircase(RUN, measured(), step_times=STEPS).axes[1]
+    colors = [line.get_color() for line in spectrum.lines]
+    for j in range(3):
+        assert len({tuple(to_rgb(colors[i + j])) for i in (0, 3, 6)}) == 1
+    assert luminance(colors[0]) < luminance(colors[1]) < luminance(colors[2])
+
+
+def test_a_linear_axis_begins_at_zero():
+    assert plots.figure_staircase(RUN, log_time=False).axes[1].get_xlim()[0] == 0
+
+
+def test_predictions_are_drawn_as_ratios_one_dot_a_seed():
+    times = np.array([[1.0, 2.0], [2.0, 4.0]])
+    ax = plots.draw_predictions(plt.figure().subplots(), np.array([1.0, 4.0]), times)
+    dots = np.concatenate([c.get_offsets()[:, 1] for c in ax.collections])
+    np.testing.assert_array_equal(dots, [1.0, 0.5, 2.0, 1.0])
+
+
+def test_directions_become_images_centred_on_grey(rng):
+    directions = rng.standard_normal((2, 4, 4, 3))
+    figure = plots.figure_directions([directions, directions], ["learned", "theory"])
+    image = figure.axes[0].images[0].get_array()
+    expected = 0.5 + 0.5 * directions[0] / np.abs(directions[0]).max()
+    np.testing.assert_allclose(image, expected)
+    assert [ax.get_ylabel() for ax in figure.axes[::2]] == ["learned", "theory"]
+
+
+def test_nothing_to_draw_and_unlike_matrices_are_refused():
+    with pytest.raises(ValueError, match="pass `theory`, `measured` or both"):
+        plots.figure_staircase()
+    with pytest.raises(ValueError, match="eigenvalues of different matrices"):
+        plots.figure_staircase(RUN, measured("covariance"))
