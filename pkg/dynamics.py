@@ -37,7 +37,6 @@ def cross_correlation(
     Returns
     -------
     (m, m)
-        Gamma.
 
     Raises
     ------
@@ -67,7 +66,7 @@ class EffectiveStart:
     gammas : (d,)
         Their eigenvalues, descending, of any sign.
     blocks : tuple of (int, int)
-        Half-open ranges of tied modes; length-one ranges are untied modes.
+        Half-open ranges of tied modes; an untied mode is a range of length one.
     n_positive : int
         Positive eigenvalues among all m: at most so many modes are ever learned.
     """
@@ -191,7 +190,6 @@ def singular_values(
     Returns
     -------
     (T, d)
-        Singular values of W.
 
     Raises
     ------
@@ -367,10 +365,6 @@ def stable_lr(gammas: Float[np.ndarray, " d"]) -> float:
     ----------
     gammas : (d,)
         Eigenvalues of Gamma; the largest must be positive.
-
-    Returns
-    -------
-    float
 
     Raises
     ------

@@ -177,9 +177,11 @@ def linear_staircase(
         key: np.stack([row[key] for row in rows])
         for key in ("gammas", "s0", "predicted", "measured", "overlap")
     }
-    pixels = (config["d"], config["size"], config["size"], 3)
+    # Rows of flat pairs are channel first; a picture wants its channels last.
+    pixels = (config["d"], 3, config["size"], config["size"])
     for key in ("learned", "expected"):
-        arrays[key] = rows[0][key].T.reshape(pixels).astype(np.float32)
+        pictures = rows[0][key].T.reshape(pixels).transpose(0, 2, 3, 1)
+        arrays[key] = pictures.astype(np.float32)
     return tuple(runs), arrays, _without_seed(images.provenance)
 
 
