@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 BOOK := $(BIN)/jupyter-book build . -W -n --keep-going
 
-.PHONY: help book test test-slow check bench records clean
+.PHONY: help book test test-slow check bench records address clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,12 +13,16 @@ help:
 	@echo "make check      format, lint, types, stripped outputs, fast tests: before a push"
 	@echo "make bench      benchmarks against peers, written to book/benchmarks.md"
 	@echo "make records    which recorded runs are stale, and how to remake them"
+	@echo "make address    set the repository's address everywhere: URL=https://github.com/..."
 	@echo "make clean      remove what make built (the environment too)"
 
 # The stamp holds the environment to the two files that define it.
 .venv/.installed: requirements.txt pyproject.toml
 	@echo "== environment in .venv (a few minutes, once)"
-	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; set PYTHON=/path/to/it')"
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and \
+	  'Python 3.11 or newer is needed, this is %d.%d; set PYTHON=/path/to/it' % sys.version_info[:2])"
+	@$(PYTHON) -c "import ensurepip, venv" 2>/dev/null || \
+	  { echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --progress-bar on -r requirements.txt
@@ -29,8 +33,10 @@ book: .venv/.installed
 	@echo "== the book: file://$(CURDIR)/_build/html/index.html"
 
 test: .venv/.installed
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+	  command -v google-chrome >/dev/null || \
+	  echo "== no Chromium, so browser tests are skipped; on Debian: apt-get install chromium"
 	$(BIN)/pytest -m "not slow and not gpu" --durations=5
-	@echo "== all tests passed"
 
 test-slow: .venv/.installed
 	$(BIN)/pytest -m slow
@@ -49,6 +55,10 @@ bench: .venv/.installed
 
 records: .venv/.installed
 	$(BIN)/python -m pkg.recipes check
+
+# Needs no environment: a publisher may run it first of all.
+address:
+	$(PYTHON) book/_ext/set_address.py $(URL)
 
 clean:
 	rm -rf _build .venv .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info
