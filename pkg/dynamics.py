@@ -171,6 +171,8 @@ def singular_values(
     t: Float[np.ndarray, " T"],
     gammas: Float[np.ndarray, " d"],
     s0: Float[np.ndarray, " d"] | float,
+    *,
+    lr: float | None = None,
 ) -> Float[np.ndarray, "T d"]:
     """Solve ds/dt = 4 gamma s (1 - gamma s^2) for every mode.
 
@@ -180,12 +182,8 @@ def singular_values(
 
     Parameters
     ----------
-    t : (T,)
-        Increasing flow times from 0 on.
-    gammas : (d,)
-        Eigenvalues of Gamma, of any sign.
-    s0 : float or (d,)
-        Initial singular values, all positive.
+    t, gammas, s0, lr
+        As in `closed_form`.
 
     Returns
     -------
@@ -194,13 +192,13 @@ def singular_values(
     Raises
     ------
     ValueError
-        If `s0` is not positive, times do not increase, or a number is not finite.
+        As `closed_form`.
     """
     t = _check.times("t", t)
     gammas, s0 = _modes(gammas, s0)
     # Whatever the sign of gamma, only decaying exponentials: exp(8 gamma t) overflows
     # long before the slowest mode has moved, and expm1 keeps a tiny gamma exact.
-    exponent = -8.0 * np.outer(t, np.abs(gammas))
+    exponent = -np.outer(t, np.abs(_rates(gammas, lr)))
     decay, risen = np.exp(exponent), -np.expm1(exponent)
     grows, c0 = gammas >= 0, gammas * s0**2
     squares = (
@@ -215,6 +213,8 @@ def closed_form(
     t: Float[np.ndarray, " T"],
     gammas: Float[np.ndarray, " d"],
     s0: Float[np.ndarray, " d"] | float,
+    *,
+    lr: float | None = None,
 ) -> Trajectory:
     """Solve the linear Barlow Twins model from a small aligned start.
 
@@ -233,6 +233,9 @@ def closed_form(
     s0 : float or (d,)
         Initial singular values of W: one for all modes, or one each. Steps are sharp
         when gammas * s0**2 << 1.
+    lr : float, optional
+        Learning rate of plain gradient descent; left out, the continuous flow. The
+        growth from a small start is then exact, the approach to one only nearly.
 
     Returns
     -------
@@ -242,8 +245,8 @@ def closed_form(
     Raises
     ------
     ValueError
-        If `s0` is not positive, times do not increase, or a number is not finite. From
-        s0 = 0 nothing ever moves: pass a small positive start.
+        If `s0` is not positive (from s0 = 0 nothing ever moves), times do not
+        increase, a number is not finite, or `lr` is beyond `stable_lr`.
 
     References
     ----------
@@ -253,7 +256,7 @@ def closed_form(
     t = _check.times("t", t)
     gammas, s0 = _modes(gammas, s0)
 
-    eigenvalues = gammas * singular_values(t, gammas, s0) ** 2  # c = gamma s^2
+    eigenvalues = gammas * singular_values(t, gammas, s0, lr=lr) ** 2  # c = gamma s^2
     loss = np.sum((1.0 - eigenvalues) ** 2, axis=1)
     return Trajectory(
         t=t,
@@ -273,9 +276,8 @@ def step_times(
 ) -> Float[np.ndarray, " d"]:
     """Predict when each mode is half learned.
 
-    The eigenvalue c_j of C crosses 1/2 at tau_j = ln(1/c_j(0) - 1) / (8 gamma_j). A
-    descent step multiplies a small mode by 1 + kappa, not e^kappa, kappa = 4 lr gamma:
-    it needs kappa / ln(1 + kappa) as much time. Introduced in chapter 3.
+    The eigenvalue c_j of C crosses 1/2 at tau_j = ln(1/c_j(0) - 1) / (8 gamma_j).
+    Descent is slower, see `lr`. Introduced in chapter 3.
 
     Parameters
     ----------
@@ -284,7 +286,8 @@ def step_times(
     s0 : float or (d,)
         Initial singular values; every gammas * s0**2 below one half.
     lr : float, optional
-        Learning rate of plain gradient descent; left out, the continuous flow.
+        Learning rate of plain gradient descent; left out, the continuous flow. A step
+        multiplies a small mode by 1 + 4 lr gamma where the flow has e^(4 lr gamma).
 
     Returns
     -------
@@ -307,17 +310,7 @@ def step_times(
             f"`s0` is too large for a step: mode {j + 1} starts at eigenvalue "
             f"{c0[j]:.3g}, already half learned. Use `s0` below {limit:.3g}"
         )
-    times = np.log1p((1.0 - 2.0 * c0) / c0) / (8.0 * gammas)
-    if lr is None:
-        return times
-    lr = float(_check.positive("lr", lr))
-    if lr >= stable_lr(gammas):
-        raise ValueError(
-            f"`lr` is {lr:.3g}; descent is stable only below {stable_lr(gammas):.3g}, "
-            "see dynamics.stable_lr"
-        )
-    kappa = 4.0 * lr * gammas
-    return times * kappa / np.log1p(kappa)
+    return np.log1p((1.0 - 2.0 * c0) / c0) / _rates(gammas, lr)  # ln(1/c0 - 1)
 
 
 def final_weights(Gamma: Float[np.ndarray, "m m"], d: int) -> Float[np.ndarray, "d m"]:
@@ -379,6 +372,20 @@ def stable_lr(gammas: Float[np.ndarray, " d"]) -> float:
             "learned at any rate; the two views of an image must agree on something"
         )
     return 1.0 / (4.0 * top)
+
+
+def _rates(gammas: np.ndarray, lr: float | None) -> np.ndarray:
+    """Growth rate of each small eigenvalue of C: under the flow, or under descent."""
+    if lr is None:
+        return 8.0 * gammas
+    lr = float(_check.positive("lr", lr))
+    limit = stable_lr(np.abs(gammas))
+    if lr >= limit:
+        raise ValueError(
+            f"`lr` is {lr:.3g}; descent is stable only below {limit:.3g}, "
+            "see dynamics.stable_lr"
+        )
+    return 2.0 * np.log1p(4.0 * lr * gammas) / lr
 
 
 def _modes(gammas: np.ndarray, s0: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:

@@ -102,6 +102,24 @@ def test_discrete_step_times_are_those_of_gradient_descent(kappa, error):
     assert abs(measured / corrected - 1) < error < abs(measured / plain - 1)
 
 
+def test_the_closed_form_of_descent_is_near_descent_and_nearer_than_the_flow(rng):
+    """One direction of start a mode; kappa_1 = 0.2 as in the recorded runs."""
+    x = rng.standard_normal((40, 3)) * np.array([2.0, 1.0, 0.5])
+    Gamma = dynamics.cross_correlation(x, x)
+    gammas, V = spectra.top_eigenpairs(Gamma)
+    lr = 0.05 / gammas[0]
+    run = flow.descend(1e-4 * V.T, x, x, lr=lr, steps=1500)
+    errors = [
+        np.abs(
+            dynamics.closed_form(run.t, gammas, 1e-4, lr=rate).eigenvalues
+            - run.eigenvalues
+        ).max()
+        for rate in (lr, None)
+    ]
+    # The rest is the approach to one, where descent is the faster of the two.
+    assert errors[0] < 0.08 < 0.3 < errors[1]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_small_random_start_behaves_like_its_effective_start(seed):
     """QR predicts the measured step times, and shrinking the start improves it."""
