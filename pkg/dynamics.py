@@ -57,14 +57,11 @@ class EffectiveStart:
 
     Attributes
     ----------
-    U : (d, d)
-        Orthogonal; column j is the embedding direction in which mode j rises.
-    V : (m, d)
-        Top eigenvectors of Gamma, rotated inside tied blocks.
-    s0 : (d,)
-        Initial singular value of each mode.
-    gammas : (d,)
-        Their eigenvalues, descending, of any sign.
+    U, V : (d, d), (m, d)
+        Column j of U is the embedding direction in which mode j rises; V holds the top
+        eigenvectors of Gamma, rotated inside tied blocks.
+    s0, gammas : (d,)
+        Initial singular value and eigenvalue of each mode, the latter descending.
     blocks : tuple of (int, int)
         Half-open ranges of tied modes; an untied mode is a range of length one.
     n_positive : int
