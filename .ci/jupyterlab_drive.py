@@ -2,7 +2,8 @@
 
 JupyterLab binds the arrow keys to its own commands and once swallowed them, so each
 slider is moved by arrow keys: the picture must change, and so must the trait that
-Python sees. Run it through .ci/jupyterlab, which makes the environment.
+Python sees. Run it through .ci/jupyterlab, which makes the environment; SHOT=file.png
+keeps the last screen.
 """
 
 import json
@@ -41,8 +42,12 @@ def main(notebook: Path) -> None:
                 executable_path=browser_path(), args=["--no-sandbox"]
             )
             page = browser.new_page(viewport={"width": 1400, "height": 1000})
-            drive(page)
-            browser.close()
+            try:
+                drive(page)
+            finally:
+                if shot := os.environ.get("SHOT"):
+                    page.screenshot(path=shot)
+                browser.close()
 
 
 def prepare(notebook: Path, folder: Path) -> None:
@@ -103,7 +108,7 @@ def drive(page: Page) -> None:
     """Run all cells, then move each slider by arrow keys and by mouse."""
     page.goto(f"http://127.0.0.1:{PORT}/lab/tree/drive.ipynb?reset")
     page.wait_for_selector(".jp-NotebookPanel-notebook", timeout=90_000)
-    page.wait_for_selector('.jp-NotebookPanel [data-status="idle"]', timeout=90_000)
+    choose_kernel(page)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     page.wait_for_selector("text=TRAITS", timeout=180_000)
@@ -113,8 +118,17 @@ def drive(page: Page) -> None:
         slider = widget.locator(f'[data-control="{control}"]')
         if slider.count() and slider.is_visible():
             move(page, widget, slider, f"{control} -> {trait}")
-    if shot := os.environ.get("SHOT"):
-        page.screenshot(path=shot)
+
+
+def choose_kernel(page: Page) -> None:
+    """Accept the kernel that JupyterLab proposes, if it asks; wait until it idles."""
+    idle = page.get_by_text("| Idle")
+    select = page.get_by_role("button", name="Select Kernel", exact=True)
+    idle.or_(select).first.wait_for(timeout=90_000)
+    page.wait_for_timeout(2000)  # the question comes late or not at all
+    if select.count():
+        select.click()
+    idle.wait_for(timeout=90_000)
 
 
 def move(page: Page, widget: Locator, slider: Locator, what: str) -> None:
