@@ -60,6 +60,8 @@ export function make(name, attributes = {}, parent = undefined) {
   return element;
 }
 
+const written = new WeakMap(); // what each element was last given: the page is slow to ask
+
 /**
  * Set attributes that changed; null removes one.
  *
@@ -67,14 +69,15 @@ export function make(name, attributes = {}, parent = undefined) {
  * @param {Object} attributes
  */
 export function put(element, attributes) {
-  for (const [key, value] of Object.entries(attributes)) {
-    if (key === "text") {
-      if (element.textContent !== value) element.textContent = value;
-    } else if (value === null) {
-      element.removeAttribute(key);
-    } else if (element.getAttribute(key) !== String(value)) {
-      element.setAttribute(key, value);
-    }
+  let seen = written.get(element);
+  if (!seen) written.set(element, (seen = {}));
+  for (const key in attributes) {
+    const value = attributes[key];
+    if (seen[key] === value) continue;
+    seen[key] = value;
+    if (key === "text") element.textContent = value;
+    else if (value === null) element.removeAttribute(key);
+    else element.setAttribute(key, value);
   }
 }
 
@@ -169,6 +172,13 @@ function logTicks(low, high, wanted) {
   return found;
 }
 
+const TENTHS = []; // "12.3" at 123: each is written once, not once a point
+
+/** A pixel position to a tenth, as text. */
+function tenth(value) {
+  return TENTHS[value] ?? (TENTHS[value] = String(value / 10));
+}
+
 /**
  * Path data through points in pixels, to a tenth; inner points of level stretches drop out.
  *
@@ -180,11 +190,14 @@ export function path(xs, ys) {
   const last = xs.length - 1;
   let text = "";
   let before = NaN;
+  let y = Math.round(ys[0] * 10);
   for (let i = 0; i <= last; i += 1) {
-    const y = Math.round(ys[i] * 10);
-    if (i > 0 && i < last && y === before && y === Math.round(ys[i + 1] * 10)) continue;
-    text += `${i ? "L" : "M"}${Math.round(xs[i] * 10) / 10} ${y / 10}`;
+    const next = i < last ? Math.round(ys[i + 1] * 10) : NaN;
+    if (i === 0 || y !== before || y !== next) {
+      text += (i ? "L" : "M") + tenth(Math.round(xs[i] * 10)) + " " + tenth(y);
+    }
     before = y;
+    y = next;
   }
   return text;
 }

@@ -157,8 +157,9 @@ function syncGammas(parts, scene, view) {
     const { low, high, step } = view.range;
     put(item.input, { min: low, max: high, step, "aria-label": `gamma ${mode + 1}` });
     put(item.words, { text: gammaName(mode) });
-    item.label.style.setProperty("--light", colours[mode].light);
-    item.label.style.setProperty("--dark", colours[mode].dark);
+    put(item.label, {
+      style: `--light: ${colours[mode].light}; --dark: ${colours[mode].dark}`,
+    });
     const nearest = Number((Math.round(gamma / step) * step).toPrecision(12));
     setSlider(item, nearest, barValue(gamma), `${barValue(gamma)}, ${spokenStep(scene, mode)}`,
       view.held?.slot === slot);

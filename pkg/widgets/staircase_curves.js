@@ -29,11 +29,13 @@ export function createCurves(parent, grab) {
     modes: layer("ss-modes"),
     loss: make("svg:path", { class: "ss-loss" }, svg),
     veil: make("svg:path", { class: "ss-veil" }, svg),
+    far: make("svg:text", { class: "ss-far ss-end" }, svg),
     hint: make("svg:text", { class: "ss-hint ss-end" }, svg),
     cursor: handle(svg, "cursor"),
     guess: handle(svg, "guess"),
     items: [],
     frameKey: "",
+    grid: null,
     box: null,
     axis: null,
   };
@@ -106,20 +108,22 @@ function draw(parts, scene, axis) {
   put(parts.svg, { "aria-label": pictureWords(scene, axis) });
 }
 
+// Every curve is monotone, so its largest value stands at the left end.
 function fitScales(scene, axis, box) {
-  const starts = scene.gammas.map((gamma) => gamma * scene.s0 * scene.s0);
+  const start = momentAt(scene, axis.low);
   const spectrum = {
-    low: Math.min(-0.06, 1.06 * Math.min(...starts)),
-    high: Math.max(1.1, 1.06 * Math.max(...starts)),
+    low: Math.min(-0.06, 1.06 * Math.min(...start.eigenvalues)),
+    high: Math.max(1.1, 1.06 * Math.max(...start.eigenvalues)),
     log: false,
   };
-  const most = Math.max(scene.gammas.length, momentAt(scene, 0).loss);
+  const most = Math.max(scene.gammas.length, start.loss);
   const loss = { low: -0.04 * most, high: 1.06 * most, log: false };
   return {
     x: scale(axis, box.left, box.right),
     loss: scale(loss, box.lossBase, box.lossTop),
     spectrum: scale(spectrum, box.base, box.top),
     ranges: [spectrum, loss],
+    most,
   };
 }
 
@@ -138,7 +142,8 @@ function drawFrame(parts, scene, axis, scales) {
   text(0, 14, "loss", "ss-title");
   text(0, box.top - 12, "eigenvalues of the cross-correlation", "ss-title");
   text(0, box.height - 8, "flow time", "ss-title");
-  for (const value of ticks({ low: 0, high: d, log: false }, d > 5 ? d / 2 : d)) {
+  const { most } = scales;
+  for (const value of ticks({ low: 0, high: most, log: false }, most > 5 ? 4 : most)) {
     level(scales.loss.at(value), digits0(value));
   }
   for (const value of [0, 0.5, 1]) level(scales.spectrum.at(value), String(value));
@@ -169,10 +174,11 @@ function makeMode(colour, j, d) {
     casing: pale ? make("svg:path", { class: "ss-casing" }, group) : null,
     curve: make("svg:path", { class: "ss-curve" }, group),
     dot: make("svg:circle", { class: "ss-dot", r: 4 }, group),
+    drawn: {},
   };
 }
 
-function drawSteps({ steps, box }, scene, axis, x) {
+function drawSteps({ steps, far, box }, scene, axis, x) {
   const visible = scene.steps
     .slice(0, scene.shown)
     .filter(({ time }) => time <= Math.min(scene.cut, axis.high));
@@ -182,6 +188,12 @@ function drawSteps({ steps, box }, scene, axis, x) {
     make("svg:path", {}, group);
     make("svg:text", {}, group);
   }
+  const beyond = scene.steps.slice(0, scene.shown).find(({ time }) => time > axis.high);
+  put(far, {
+    x: box.right - 4,
+    y: box.base - 22,
+    text: beyond ? `τ${LOWERED[beyond.mode + 1]} = ${digits(beyond.time)} →` : "",
+  });
   let free = 46; // "loss" stands left of this
   visible.forEach(({ mode, time }, k) => {
     const [line, label] = steps.children[k].children;
@@ -197,29 +209,56 @@ function drawSteps({ steps, box }, scene, axis, x) {
 }
 
 // One sample a pixel or so, up to the curtain: what is not shown is not in the page either.
-function drawModes(parts, scene, axis, scales) {
-  const { box, items } = parts;
-  const end = scales.x.at(Math.min(scene.cut, axis.high));
+function sampleTimes(parts, scene, axis, x) {
+  const { box } = parts;
+  const end = x.at(Math.min(scene.cut, axis.high));
+  if (parts.grid?.end === end && parts.grid.frame === parts.frameKey) return parts.grid;
   const count = Math.max(2, Math.ceil((end - box.left) / 1.2) + 1);
   const xs = Float64Array.from({ length: count }, (_, i) =>
     Math.min(box.left + (i * (end - box.left)) / (count - 1), end),
   );
-  const times = xs.map((pixel) => scales.x.value(pixel));
-  const loss = new Float64Array(count);
-  const ys = new Float64Array(count);
+  const times = xs.map((pixel) => x.value(pixel));
+  parts.grid = { end, frame: parts.frameKey, count, xs, times };
+  return parts.grid;
+}
+
+function drawModes(parts, scene, axis, scales) {
+  const { items } = parts;
+  const grid = sampleTimes(parts, scene, axis, scales.x);
+  const loss = new Float64Array(grid.count);
   scene.gammas.forEach((gamma, j) => {
-    for (let i = 0; i < count; i += 1) {
-      const c = eigenvalue(times[i], gamma, scene.s0);
-      loss[i] += (1 - c) * (1 - c);
-      ys[i] = scales.spectrum.at(c);
+    const item = items[j];
+    const { drawn } = item;
+    // A drag moves one mode: the others keep their curves.
+    if (drawn.grid !== grid || drawn.gamma !== gamma || drawn.s0 !== scene.s0) {
+      item.drawn = sampleMode(grid, gamma, scene.s0, scales.spectrum);
     }
+    const { curve, missing } = item.drawn;
+    for (let i = 0; i < grid.count; i += 1) loss[i] += missing[i];
     // Tied modes lie on one another: the ones below are drawn wider.
     const above = scene.gammas.filter((other, k) => k < j && other === gamma).length;
-    const d = path(xs, ys);
-    put(items[j].curve, { d, "stroke-width": 2.4 + 3 * above });
-    if (items[j].casing) put(items[j].casing, { d, "stroke-width": 4 + 3 * above });
+    put(item.curve, { d: curve, "stroke-width": 2.4 + 3 * above });
+    if (item.casing) put(item.casing, { d: curve, "stroke-width": 4 + 3 * above });
   });
-  put(parts.loss, { d: path(xs, loss.map((value) => scales.loss.at(value))) });
+  for (let i = 0; i < grid.count; i += 1) loss[i] = scales.loss.at(loss[i]);
+  put(parts.loss, { d: path(grid.xs, loss) });
+  drawVeil(parts, scene, grid.end);
+}
+
+// The curve of one mode, and what it leaves in the loss.
+function sampleMode(grid, gamma, s0, y) {
+  const ys = new Float64Array(grid.count);
+  const missing = new Float64Array(grid.count);
+  for (let i = 0; i < grid.count; i += 1) {
+    const c = eigenvalue(grid.times[i], gamma, s0);
+    missing[i] = (1 - c) * (1 - c);
+    ys[i] = y.at(c);
+  }
+  return { grid, gamma, s0, missing, curve: path(grid.xs, ys) };
+}
+
+function drawVeil(parts, scene, end) {
+  const { box } = parts;
   const from = end.toFixed(1);
   const panel = (top, base) => `M${from} ${top}H${box.right}V${base}H${from}Z`;
   const hidden = !scene.open && box.right > end;

@@ -28,7 +28,8 @@ export function stage(state) {
   const scene = { ...state, gammas, taus, steps, shown, open };
   scene.asking = state.asking && !open;
   scene.cut = open ? Infinity : curtain(gammas, steps, shown);
-  scene.fit = fitAxis(gammas, steps, state.log_time);
+  const wanted = open ? 0 : shown + 1;
+  scene.fit = fitAxis(gammas, taus, steps, wanted, state.log_time);
   return scene;
 }
 
@@ -54,20 +55,26 @@ function curtain(gammas, steps, shown) {
  * A time axis with round ends that holds every step, as far as that stays readable.
  *
  * @param {number[]} gammas Descending.
+ * @param {number[]} taus
  * @param {{mode: number, time: number}[]} steps
+ * @param {number} wanted How many steps must be on it, however far away.
  * @param {boolean} log
  * @returns {{low: number, high: number, log: boolean}}
  */
-export function fitAxis(gammas, steps, log) {
+export function fitAxis(gammas, taus, steps, wanted, log) {
   const rates = gammas.filter((gamma) => gamma !== 0).map(Math.abs);
   const unit = 1 / (rates.length ? Math.max(...rates) : 1);
   const first = steps.length ? steps[0].time : unit;
-  const far = (log ? 3000 : 60) * Math.max(first, 0.1 * unit);
-  const ends = steps.map(({ mode, time }) => time + 0.6 / gammas[mode]);
-  const last = ends.filter((time) => time < far).pop() ?? unit;
-  const high = round(Math.max(1.05 * last, unit), true);
+  const far = (log ? 3000 : 100) * Math.max(first, 0.1 * unit);
+  const last = steps
+    .filter(({ time }, k) => k < wanted || time < far)
+    .map(({ mode, time }) => time + 0.6 / gammas[mode])
+    .pop();
+  const high = round(Math.max(1.05 * (last ?? 0), unit), true);
   if (!log) return { low: 0, high, log };
-  return { low: round(Math.max(first / 3, 0.02 * unit), false, [1, 2, 5, 10]), high, log };
+  // A mode that starts past its half falls or rises from the first moment on.
+  const early = taus.some(Number.isNaN) ? 0 : first / 3;
+  return { low: round(Math.max(early, 0.02 * unit), false, [1, 2, 5, 10]), high, log };
 }
 
 /**
@@ -229,9 +236,11 @@ export function revealWords(scene, guess, k) {
 export function openingWords(scene) {
   if (!scene.steps.length) return "No mode has a step here: raise a bar above zero.";
   if (!scene.open) {
-    const { time } = scene.steps[scene.shown - 1];
-    return `Step ${scene.shown} falls at t = ${digits(time)}. Where will step ` +
-      `${scene.shown + 1} fall? Drag the marker there, then press Show.`;
+    const fell = `Step ${scene.shown} falls at t = ${digits(scene.steps[scene.shown - 1].time)}.`;
+    const next = scene.shown + 1;
+    return scene.asking
+      ? `${fell} Where will step ${next} fall? Drag the marker there, then press Show.`
+      : `${fell} Predict step ${next} next.`;
   }
   const times = scene.steps.map(({ time }) => digits(time));
   return `${plural(times.length, "step")}, at t = ${list(times)}. Drag a bar: ` +
