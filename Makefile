@@ -45,7 +45,7 @@ check: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/nbstripout --verify book/*.ipynb
+	$(BIN)/nbstripout --keep-id --verify book/*.ipynb
 	$(BIN)/pytest -q -m "not slow and not gpu and not book and not browser"
 	@echo "== ready to push"
 
