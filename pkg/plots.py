@@ -5,10 +5,11 @@ step time, and colour means mode index and nothing else, earliest darkest.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -37,25 +38,26 @@ def shades(d: int) -> np.ndarray:
     return plt.get_cmap("cividis")(np.linspace(0.05, 0.85, d))
 
 
-def draw_loss(ax: Axes, run: Trajectory, *, linestyle: str = "-") -> Axes:
-    """Draw the loss against time.
+def draw_loss(ax: Axes, run: Trajectory, **line: Any) -> Axes:
+    """Draw the loss against time; `line` goes to ``Axes.plot``.
 
     Draws on `ax` and nothing else: no figure, no title, no ``plt.show``.
     """
-    ax.plot(run.t, run.loss, color=INK, linestyle=linestyle, label=run.source)
+    ax.plot(run.t, run.loss, color=INK, label=run.source, **line)
     ax.set(ylabel="loss")
     ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     return ax
 
 
-def draw_spectrum(ax: Axes, run: Trajectory, *, linestyle: str = "-") -> Axes:
+def draw_spectrum(ax: Axes, run: Trajectory, **line: Any) -> Axes:
     """Draw every eigenvalue against time, earliest mode darkest.
 
+    `line` goes to ``Axes.plot``: "--" for theory, "-" for what was measured.
     Draws on `ax` and nothing else: no figure, no title, no ``plt.show``.
     """
     d = run.eigenvalues.shape[1]
     for values, shade in zip(run.eigenvalues.T, shades(d), strict=True):
-        ax.plot(run.t, values, color=shade, linestyle=linestyle)
+        ax.plot(run.t, values, color=shade, **line)
     ax.set(xlabel="flow time", ylabel=f"eigenvalues of the\n{run.matrix}")
     return ax
 
@@ -129,41 +131,72 @@ def figure_staircase(
         If there is nothing to draw, or the two hold different matrices: eigenvalues of
         a covariance and of a cross-correlation agree only when the views do.
     """
-    runs = [(theory, "--"), (measured, "-")]
-    given = [(run, style) for run, style in runs if run is not None]
+    given = [run for run in (measured, theory) if run is not None]
     if not given:
         raise ValueError("pass `theory`, `measured` or both; there is nothing to draw")
-    if len({run.matrix for run, _ in given}) > 1:
+    if len({run.matrix for run in given}) > 1:
         raise ValueError(
             "`theory` and `measured` hold eigenvalues of different matrices "
-            f"({given[0][0].matrix} and {given[1][0].matrix}); draw them apart"
+            f"({given[1].matrix} and {given[0].matrix}); draw them apart"
         )
     figure, (top, bottom) = plt.subplots(
         2, 1, figsize=(7, 4.8), sharex=True, layout="constrained"
     )
-    for run, style in given:
-        draw_loss(top, run, linestyle=style)
-        draw_spectrum(bottom, run, linestyle=style)
+    # Where both are given the dashes lie on a broad pale line, or they would not show.
+    broad = {"linewidth": 3.5, "alpha": 0.45} if len(given) == 2 else {}
+    for run in given:
+        line = {"linestyle": "--"} if run is theory else {"linestyle": "-", **broad}
+        draw_loss(top, run, **line)
+        draw_spectrum(bottom, run, **line)
     for ax in (top, bottom):
         if step_times is not None:
             draw_step_times(ax, step_times)
-    _time_axis(bottom, [run for run, _ in given], log_time)
+    _time_axis(bottom, given, log_time)
     top.set(ylim=(0, None))
     top.legend(loc="upper right")
     return figure
 
 
-def figure_directions(
-    rows: Sequence[Float[np.ndarray, "k h w c"]], labels: Sequence[str]
+def figure_images(
+    rows: Sequence[Shaped[np.ndarray, "k h w 3"]], labels: Sequence[str]
 ) -> Figure:
-    """Compose rows of directions in pixel space, as images.
-
-    Each direction is scaled by its own largest entry: grey is zero, and a direction and
-    its negative are the same, so only contrasts inside one image mean anything.
+    """Compose rows of pictures.
 
     Parameters
     ----------
-    rows : sequence of (k, h, w, c)
+    rows : sequence of (k, h, w, 3)
+        Bytes, or floats from 0 to 1; one array a row.
+    labels : sequence of str
+        What each row shows.
+
+    Returns
+    -------
+    Figure
+    """
+    size = (7, 0.95 * len(rows))
+    figure, axes = plt.subplots(
+        len(rows), len(rows[0]), figsize=size, squeeze=False, layout="constrained"
+    )
+    for line, pictures, label in zip(axes, rows, labels, strict=True):
+        for ax, picture in zip(line, pictures, strict=True):
+            ax.imshow(picture)
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center")
+    return figure
+
+
+def figure_directions(
+    rows: Sequence[Float[np.ndarray, "k h w 3"]], labels: Sequence[str]
+) -> Figure:
+    """Compose rows of directions in pixel space, numbered, as pictures.
+
+    Each direction is scaled by its own largest entry: grey is zero, and a direction and
+    its negative are the same, so only contrasts inside one picture mean anything.
+
+    Parameters
+    ----------
+    rows : sequence of (k, h, w, 3)
         One array of directions a row.
     labels : sequence of str
         What each row shows.
@@ -172,17 +205,10 @@ def figure_directions(
     -------
     Figure
     """
-    k = len(rows[0])
-    figure, axes = plt.subplots(
-        len(rows), k, figsize=(7, 0.95 * len(rows)), squeeze=False, layout="constrained"
-    )
-    for row, directions, label in zip(axes, rows, labels, strict=True):
-        for ax, direction in zip(row, directions, strict=True):
-            ax.imshow(0.5 + 0.5 * direction / np.abs(direction).max())
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set_visible(False)
-        row[0].set_ylabel(label, rotation=0, ha="right", va="center")
-    for j, ax in enumerate(axes[0]):
+    sizes = [np.abs(row).max(axis=(1, 2, 3), keepdims=True) for row in rows]
+    pictures = [0.5 + 0.5 * row / size for row, size in zip(rows, sizes, strict=True)]
+    figure = figure_images(pictures, labels)
+    for j, ax in enumerate(figure.axes[: len(rows[0])]):
         ax.set_title(f"{j + 1}", loc="center")
     return figure
 

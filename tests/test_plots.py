@@ -42,7 +42,7 @@ def test_a_staircase_draws_each_eigenvalue_once_in_the_style_of_its_origin():
     figure = plots.figure_staircase(RUN, measured(), step_times=STEPS)
     loss, spectrum = figure.axes
     styles = [line.get_linestyle() for line in spectrum.lines]
-    assert styles == ["--"] * 3 + ["-"] * 3 + [":"] * 3
+    assert styles == ["-"] * 3 + ["--"] * 3 + [":"] * 3
     np.testing.assert_array_equal(spectrum.lines[4].get_ydata(), RUN.eigenvalues[:, 1])
     np.testing.assert_array_equal(loss.lines[0].get_ydata(), RUN.loss)
     assert [line.get_xdata()[0] for line in spectrum.lines[6:]] == STEPS.tolist()
