@@ -6,7 +6,7 @@
  */
 
 /**
- * Squared singular value of W along one mode.
+ * How much the squared singular value of a mode has grown: s(t)^2 / s(0)^2.
  *
  * Only decaying exponentials: exp(+8 gamma t) overflows long before a slow mode moves.
  *
@@ -15,14 +15,13 @@
  * @param {number} s0 Initial singular value, positive.
  * @returns {number}
  */
-export function squaredSingularValue(t, gamma, s0) {
-  const start = s0 * s0;
+export function growth(t, gamma, s0) {
+  const c0 = Math.abs(gamma) * s0 * s0;
   const exponent = -8 * Math.abs(gamma) * t;
   const decay = Math.exp(exponent);
   // 1 - decay, without losing digits while t is small.
-  const passed = -Math.expm1(exponent);
-  if (gamma >= 0) return start / (decay + gamma * start * passed);
-  return (start * decay) / (1 - gamma * start * passed);
+  const risen = -Math.expm1(exponent);
+  return gamma >= 0 ? 1 / (decay + c0 * risen) : decay / (1 + c0 * risen);
 }
 
 /**
@@ -34,7 +33,7 @@ export function squaredSingularValue(t, gamma, s0) {
  * @returns {number}
  */
 export function eigenvalue(t, gamma, s0) {
-  return gamma * squaredSingularValue(t, gamma, s0);
+  return gamma * s0 * s0 * growth(t, gamma, s0);
 }
 
 /**
@@ -47,7 +46,7 @@ export function eigenvalue(t, gamma, s0) {
  */
 export function singularValues(t, gammas, s0) {
   return t.map((time) =>
-    gammas.map((gamma) => Math.sqrt(squaredSingularValue(time, gamma, s0))),
+    gammas.map((gamma) => s0 * Math.sqrt(growth(time, gamma, s0))),
   );
 }
 

@@ -197,14 +197,14 @@ function drawSteps({ steps, far, box }, scene, axis, x) {
   let free = 46; // "loss" stands left of this
   visible.forEach(({ mode, time }, k) => {
     const [line, label] = steps.children[k].children;
-    const at = x.at(time).toFixed(1);
+    const at = Math.floor(x.at(time)) + 0.5; // on the pixel: all lines equally thin
     put(line, { d: panels(at, box) });
     const twin = k > 0 && visible[k - 1].time === time;
     const fits = !twin && at - 9 > free;
     const last = visible.filter((step) => step.time === time).pop().mode;
     const range = LOWERED[mode + 1] + (last > mode ? `₋${LOWERED[last + 1]}` : "");
     put(label, { x: at, y: 14, text: fits ? `τ${range}` : "" });
-    if (fits) free = Number(at) + 9;
+    if (fits) free = at + 9;
   });
 }
 
@@ -218,7 +218,8 @@ function sampleTimes(parts, scene, axis, x) {
     Math.min(box.left + (i * (end - box.left)) / (count - 1), end),
   );
   const times = xs.map((pixel) => x.value(pixel));
-  parts.grid = { end, frame: parts.frameKey, count, xs, times };
+  const ys = new Float64Array(count); // written anew for every curve
+  parts.grid = { end, frame: parts.frameKey, count, xs, ys, times };
   return parts.grid;
 }
 
@@ -240,21 +241,25 @@ function drawModes(parts, scene, axis, scales) {
     put(item.curve, { d: curve, "stroke-width": 2.4 + 3 * above });
     if (item.casing) put(item.casing, { d: curve, "stroke-width": 4 + 3 * above });
   });
-  for (let i = 0; i < grid.count; i += 1) loss[i] = scales.loss.at(loss[i]);
+  const zero = scales.loss.at(0);
+  const height = scales.loss.at(1) - zero;
+  for (let i = 0; i < grid.count; i += 1) loss[i] = zero + height * loss[i];
   put(parts.loss, { d: path(grid.xs, loss) });
   drawVeil(parts, scene, grid.end);
 }
 
 // The curve of one mode, and what it leaves in the loss.
 function sampleMode(grid, gamma, s0, y) {
-  const ys = new Float64Array(grid.count);
-  const missing = new Float64Array(grid.count);
-  for (let i = 0; i < grid.count; i += 1) {
-    const c = eigenvalue(grid.times[i], gamma, s0);
+  const { count, times, xs, ys } = grid;
+  const missing = new Float64Array(count);
+  const zero = y.at(0);
+  const height = y.at(1) - zero;
+  for (let i = 0; i < count; i += 1) {
+    const c = eigenvalue(times[i], gamma, s0);
     missing[i] = (1 - c) * (1 - c);
-    ys[i] = y.at(c);
+    ys[i] = zero + height * c;
   }
-  return { grid, gamma, s0, missing, curve: path(grid.xs, ys) };
+  return { grid, gamma, s0, missing, curve: path(xs, ys) };
 }
 
 function drawVeil(parts, scene, end) {
