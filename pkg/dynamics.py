@@ -191,19 +191,8 @@ def singular_values(
     ValueError
         As `closed_form`.
     """
-    t = _check.times("t", t)
-    gammas, s0 = _modes(gammas, s0)
-    # Whatever the sign of gamma, only decaying exponentials: exp(8 gamma t) overflows
-    # long before the slowest mode has moved, and expm1 keeps a tiny gamma exact.
-    exponent = -np.outer(t, np.abs(_rates(gammas, lr)))
-    decay, risen = np.exp(exponent), -np.expm1(exponent)
-    grows, c0 = gammas >= 0, gammas * s0**2
-    squares = (
-        s0**2
-        * np.where(grows, 1.0, decay)
-        / np.where(grows, decay + c0 * risen, 1.0 - c0 * risen)
-    )
-    return np.sqrt(squares)
+    growth, _, s0 = _growth(t, gammas, s0, lr)
+    return s0 * np.sqrt(growth)
 
 
 def closed_form(
@@ -250,10 +239,8 @@ def closed_form(
     Derived in chapter 3, after "On the Stepwise Nature of Self-Supervised
     Learning", arXiv:2303.15438.
     """
-    t = _check.times("t", t)
-    gammas, s0 = _modes(gammas, s0)
-
-    eigenvalues = gammas * singular_values(t, gammas, s0, lr=lr) ** 2  # c = gamma s^2
+    growth, gammas, s0 = _growth(t, gammas, s0, lr)
+    eigenvalues = gammas * s0**2 * growth  # c = gamma s^2
     loss = np.sum((1.0 - eigenvalues) ** 2, axis=1)
     return Trajectory(
         t=t,
@@ -348,8 +335,7 @@ def stable_lr(gammas: Float[np.ndarray, " d"]) -> float:
     """Give the learning rate from which descent no longer settles on the top modes.
 
     At C = I the largest curvature of the loss is 8 gamma_1, so descent is stable below
-    1 / (4 gamma_1) and approaches without overshoot below half of that. Introduced in
-    chapter 5.
+    1 / (4 gamma_1), and without overshoot below half of that. See chapter 5.
 
     Parameters
     ----------
@@ -371,6 +357,21 @@ def stable_lr(gammas: Float[np.ndarray, " d"]) -> float:
     return 1.0 / (4.0 * top)
 
 
+def _growth(
+    t: np.ndarray, gammas: np.ndarray, s0: np.ndarray | float, lr: float | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return s(t)^2 / s(0)^2 (T, d), with the cleaned gammas and s0 (d,)."""
+    t = _check.times("t", t)
+    gammas, s0 = _modes(gammas, s0)
+    # Whatever the sign of gamma, only decaying exponentials: exp(8 gamma t) overflows
+    # long before the slowest mode has moved, and expm1 keeps a tiny gamma exact.
+    exponent = np.outer(t, -np.abs(_rates(gammas, lr)))
+    decay, risen = np.exp(exponent), -np.expm1(exponent)
+    c0, grows = gammas * s0**2, gammas >= 0
+    top = np.where(grows, 1.0, decay)
+    return top / (np.where(grows, decay, 1.0) + np.abs(c0) * risen), gammas, s0
+
+
 def _rates(gammas: np.ndarray, lr: float | None) -> np.ndarray:
     """Growth rate of each small eigenvalue of C: under the flow, or under descent."""
     if lr is None:
@@ -378,10 +379,7 @@ def _rates(gammas: np.ndarray, lr: float | None) -> np.ndarray:
     lr = float(_check.positive("lr", lr))
     limit = stable_lr(np.abs(gammas))
     if lr >= limit:
-        raise ValueError(
-            f"`lr` is {lr:.3g}; descent is stable only below {limit:.3g}, "
-            "see dynamics.stable_lr"
-        )
+        raise ValueError(f"`lr` is {lr:.3g}; descent is stable only below {limit:.3g}")
     return 2.0 * np.log1p(4.0 * lr * gammas) / lr
 
 
@@ -393,9 +391,10 @@ def _modes(gammas: np.ndarray, s0: np.ndarray | float) -> tuple[np.ndarray, np.n
             f"`s0` must be one number or one per mode; got shape {s0.shape} for "
             f"{len(gammas)} gammas"
         )
-    if np.any((gammas != 0) & (gammas * s0**2 == 0)):
+    s0 = np.broadcast_to(s0, gammas.shape)
+    if np.any((gammas * s0**2 == 0) & (gammas != 0)):
         raise ValueError(
             f"`s0` is too small: gamma s0^2 underflows at s0 = {s0.min():.3g}. "
             "Start from 1e-100 or more"
         )
-    return gammas, np.broadcast_to(s0, gammas.shape)
+    return gammas, s0

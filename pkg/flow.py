@@ -33,8 +33,10 @@ def integrate(
     t : (T,)
         Increasing flow times from 0 on.
     rtol, atol : float
-        Tolerances of the integrator. With the defaults eigenvalues are good to about
-        1e-10; `atol` must lie well below the start, or small modes are invented.
+        Tolerances of the integrator. With the defaults eigenvalues are good to 1e-8 on
+        small problems. `atol` must lie well below the start, or small modes are
+        invented; and `rtol` counts against the largest weights, so that a mode still
+        tiny beside learned ones loses digits (5e-7 at d = 10, m = 512, start 1e-3).
 
     Returns
     -------
