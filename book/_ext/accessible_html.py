@@ -9,8 +9,12 @@ from typing import Any
 from sphinx.application import Sphinx
 
 SIGNATURE = re.compile(r'<dt class="sig [^>]*>.*?</dt>', re.DOTALL)
-# Sphinx announces a list whose children are bibliography entries; ARIA wants items.
-CITATIONS = {'role="doc-biblioentry"': 'role="listitem"'}
+ANYWHERE = {
+    # Sphinx announces a list whose children are bibliography entries; ARIA wants items.
+    'role="doc-biblioentry"': 'role="listitem"',
+    # myst-nb names the button one thing and shows another: "Show code cell source".
+    '<summary aria-label="Toggle hidden content">': "<summary>",
+}
 # Sphinx lays out a long signature as a definition list that defines nothing.
 LAYOUT = {
     "<dl>": '<span class="sig-rows">',
@@ -31,7 +35,7 @@ def repair(
     """Rewrite the body of one page."""
     body = context.get("body", "")
     body = SIGNATURE.sub(lambda found: _replace_all(found[0], LAYOUT), body)
-    context["body"] = _replace_all(body, CITATIONS)
+    context["body"] = _replace_all(body, ANYWHERE)
 
 
 def _replace_all(text: str, pairs: dict[str, str]) -> str:
