@@ -40,7 +40,7 @@ export function createControls(root, act) {
 function buildKey(root) {
   const key = make("p", { class: "ss-key" }, root);
   for (const [name, words] of [
-    ["ss-key-exact", "exact solution"],
+    ["ss-key-theory", "theory: the closed form"],
     ["ss-key-step", "predicted step time τ"],
     ["ss-key-bar", "filled: learned at the cursor"],
   ]) {
