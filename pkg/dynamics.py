@@ -14,6 +14,9 @@ from jaxtyping import Float
 from pkg import _check, spectra
 from pkg.record import Trajectory
 
+Blocks = tuple[tuple[int, int], ...]
+TINY = np.finfo(np.float64).tiny
+
 
 def cross_correlation(
     x: Float[np.ndarray, "n m"],
@@ -63,7 +66,8 @@ class EffectiveStart:
     s0, gammas : (d,)
         Initial singular value and eigenvalue of each mode, the latter descending.
     blocks : tuple of (int, int)
-        Half-open ranges of tied modes; an untied mode is a range of length one.
+        Half-open ranges of tied modes; an untied mode is a range of length one. The
+        last range may reach beyond mode d.
     n_positive : int
         Positive eigenvalues among all m: at most so many modes are ever learned.
     """
@@ -72,7 +76,7 @@ class EffectiveStart:
     V: Float[np.ndarray, "m d"]
     s0: Float[np.ndarray, " d"]
     gammas: Float[np.ndarray, " d"]
-    blocks: tuple[tuple[int, int], ...]
+    blocks: Blocks
     n_positive: int
 
 
@@ -114,54 +118,55 @@ def effective_start(
     d, m = W0.shape
     if len(Gamma) != m:
         raise ValueError(
-            f"`W0` is (d, m) = {W0.shape}, so `Gamma` must be ({m}, {m}); "
-            f"got {Gamma.shape}"
+            f"`W0` is {W0.shape}, so `Gamma` must be ({m}, {m}); got {Gamma.shape}"
         )
     if d > m:
         raise ValueError(
-            f"`W0` embeds in d = {d} dimensions, more than its m = {m} features; "
-            "use d <= m"
+            f"`W0` embeds in d = {d} dimensions, more than m = {m} features; use fewer"
         )
     every_gamma, every_v = spectra.top_eigenpairs(Gamma)
-    gammas, V = every_gamma[:d], every_v[:, :d]
-    blocks = _tied_blocks(gammas, tie_tol)
+    blocks = _tied_blocks(every_gamma, d, tie_tol)
+    # A tie may reach beyond mode d: then all its modes compete for the last outputs.
+    V = every_v[:, : blocks[-1][1]]
     U, s0, V = _gram_schmidt(W0 @ V, V, blocks)
     return EffectiveStart(
         U=U,
         V=V,
         s0=s0,
-        gammas=gammas,
+        gammas=every_gamma[:d],
         blocks=blocks,
         n_positive=spectra.count_positive(every_gamma),
     )
 
 
-def _tied_blocks(gammas: np.ndarray, tie_tol: float) -> tuple[tuple[int, int], ...]:
+def _tied_blocks(gammas: np.ndarray, d: int, tie_tol: float) -> Blocks:
+    """Split modes into tied runs, as far as the run that holds mode d."""
     size = np.maximum(np.abs(gammas[1:]), np.abs(gammas[:-1]))
     cuts = np.flatnonzero(gammas[:-1] - gammas[1:] > tie_tol * size) + 1
     edges = [0, *cuts.tolist(), len(gammas)]
-    return tuple(itertools.pairwise(edges))
+    return tuple((a, b) for a, b in itertools.pairwise(edges) if a < d)
 
 
 def _gram_schmidt(
-    columns: np.ndarray, V: np.ndarray, blocks: tuple[tuple[int, int], ...]
+    columns: np.ndarray, V: np.ndarray, blocks: Blocks
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Turn columns W(0) V (d, k), k >= d, into U (d, d), s0 (d,) and V (m, d)."""
     Q, R = np.linalg.qr(columns)
+    d = len(Q)
     sign = np.where(np.diag(R) < 0, -1.0, 1.0)
-    Q, R = Q * sign, sign[:, None] * R
-    U, V, s0 = Q.copy(), V.copy(), np.diag(R).copy()
+    U, R = Q * sign, sign[:, None] * R
+    s0, V_new = np.diag(R).copy(), V[:, :d].copy()
     for start, stop in blocks:
         if stop - start > 1:
-            b = slice(start, stop)
-            left, s0[b], right = np.linalg.svd(R[b, b])
-            U[:, b], V[:, b] = Q[:, b] @ left, V[:, b] @ right.T
-    if s0.min() <= len(s0) * np.finfo(np.float64).eps * s0.max():
+            rows, tied = slice(start, min(stop, d)), slice(start, stop)
+            left, s0[rows], right = np.linalg.svd(R[rows, tied], full_matrices=False)
+            U[:, rows], V_new[:, rows] = U[:, rows] @ left, V[:, tied] @ right.T
+    if s0.min() <= d * np.finfo(np.float64).eps * s0.max():
         j = int(s0.argmin())
         raise ValueError(
-            f"`W0` does not reach mode {j + 1}: its effective singular value is "
-            f"{s0[j]:.3g}. Draw W0 at random instead"
+            f"`W0` misses mode {j + 1}: s0 is {s0[j]:.3g} there. Draw W0 at random"
         )
-    return U, s0, V
+    return U, s0, V_new
 
 
 def singular_values(
@@ -177,19 +182,7 @@ def singular_values(
     settle at gamma^{-1/2}, zero modes stand still, negative modes decay.
     Introduced in chapter 3.
 
-    Parameters
-    ----------
-    t, gammas, s0, lr
-        As in `closed_form`.
-
-    Returns
-    -------
-    (T, d)
-
-    Raises
-    ------
-    ValueError
-        As `closed_form`.
+    Parameters and errors are those of `closed_form`; the result is (T, d).
     """
     growth, _, s0 = _growth(t, gammas, s0, lr)
     return s0 * np.sqrt(growth)
@@ -214,14 +207,15 @@ def closed_form(
         Flow time: dW/dt = -dL/dW with L = ||C - I||_F^2. Gradient descent with
         learning rate eta reaches time eta * k after k steps.
     gammas : (d,)
-        Eigenvalues of Gamma, descending, of any sign: a mode with gamma <= 0 is
-        never learned, and its column stays near zero.
+        Eigenvalues of Gamma, largest first by convention, of any sign: a mode with
+        gamma <= 0 is never learned, and its column stays near zero.
     s0 : float or (d,)
         Initial singular values of W: one for all modes, or one each. Steps are sharp
         when gammas * s0**2 << 1.
     lr : float, optional
         Learning rate of plain gradient descent; left out, the continuous flow. The
-        growth from a small start is then exact, the approach to one only nearly.
+        growth from a small start is then exact, the approach to one only nearly. It
+        must lie below `stable_lr` of the moduli of gammas.
 
     Returns
     -------
@@ -232,7 +226,7 @@ def closed_form(
     ------
     ValueError
         If `s0` is not positive (from s0 = 0 nothing ever moves), times do not
-        increase, a number is not finite, or `lr` is beyond `stable_lr`.
+        increase, a number is not finite, or `lr` is too large.
 
     References
     ----------
@@ -282,7 +276,7 @@ def step_times(
     ------
     ValueError
         If a gamma is not positive (such a mode has no step), a mode starts half
-        learned or more, or `lr` is beyond `stable_lr`.
+        learned or more, or `lr` is too large.
     """
     gammas = _check.positive("gammas", gammas, ndim=1)
     gammas, s0 = _modes(gammas, s0)
@@ -320,9 +314,9 @@ def final_weights(Gamma: Float[np.ndarray, "m m"], d: int) -> Float[np.ndarray, 
     ValueError
         If Gamma has fewer than `d` positive eigenvalues: no weights reach C = I.
     """
-    gammas, V = spectra.top_eigenpairs(Gamma)
-    n_positive = spectra.count_positive(gammas)
     d = _check.count("d", d)
+    gammas, V = spectra.top_eigenpairs(_check.symmetric("Gamma", Gamma))
+    n_positive = spectra.count_positive(gammas)
     if d > n_positive:
         raise ValueError(
             f"`d` is {d}, but Gamma has only {n_positive} positive eigenvalues and "
@@ -341,6 +335,10 @@ def stable_lr(gammas: Float[np.ndarray, " d"]) -> float:
     ----------
     gammas : (d,)
         Eigenvalues of Gamma; the largest must be positive.
+
+    Returns
+    -------
+    float
 
     Raises
     ------
@@ -376,7 +374,7 @@ def _rates(gammas: np.ndarray, lr: float | None) -> np.ndarray:
     """Growth rate of each small eigenvalue of C: under the flow, or under descent."""
     if lr is None:
         return 8.0 * gammas
-    lr = float(_check.positive("lr", lr))
+    lr = float(_check.positive("lr", lr, ndim=0))
     limit = stable_lr(np.abs(gammas))
     if lr >= limit:
         raise ValueError(f"`lr` is {lr:.3g}; descent is stable only below {limit:.3g}")
@@ -392,9 +390,11 @@ def _modes(gammas: np.ndarray, s0: np.ndarray | float) -> tuple[np.ndarray, np.n
             f"{len(gammas)} gammas"
         )
     s0 = np.broadcast_to(s0, gammas.shape)
-    if np.any((gammas * s0**2 == 0) & (gammas != 0)):
+    with np.errstate(over="ignore"):
+        c0 = np.abs(gammas) * s0**2
+    if np.any((gammas != 0) & ~((c0 > TINY) & (c0 < 1 / TINY))):
         raise ValueError(
-            f"`s0` is too small: gamma s0^2 underflows at s0 = {s0.min():.3g}. "
-            "Start from 1e-100 or more"
+            f"`s0` takes gamma s0^2 out of float64's range, at s0 = {s0.min():.3g} to "
+            f"{s0.max():.3g}. Stay between 1e-100 and 1e100"
         )
     return gammas, s0

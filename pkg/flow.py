@@ -46,7 +46,8 @@ def integrate(
     Raises
     ------
     ValueError
-        If shapes disagree, Gamma is not symmetric, or times do not increase.
+        If shapes disagree, Gamma is not symmetric, times do not increase beyond 0, or
+        a tolerance is not positive.
     RuntimeError
         If the integrator gives up: the start is too large for its loss to stay finite.
 
@@ -60,6 +61,10 @@ def integrate(
     Gamma = _check.symmetric("Gamma", Gamma)
     _check_width(W0, len(Gamma))
     t = _check.times("t", t)
+    if t[-1] == 0:
+        raise ValueError("`t` holds no time after 0; nothing has happened yet")
+    rtol = float(_check.positive("rtol", rtol, ndim=0))
+    atol = float(_check.positive("atol", atol, ndim=0))
     d, m = W0.shape
 
     def velocity(_: float, flat: np.ndarray) -> np.ndarray:
@@ -118,10 +123,11 @@ def descend(
     ValueError
         If shapes disagree, or `lr` or `steps` is not positive.
     RuntimeError
-        If the loss grows beyond every bound: `lr` is too large for these data.
+        If the loss grows beyond every bound: `lr` is too large for these data, or W0
+        is.
     """
     x, x_prime = _check.paired("x", x, "x_prime", x_prime)
-    lr = float(_check.positive("lr", lr))
+    lr = float(_check.positive("lr", lr, ndim=0))
     steps = _check.count("steps", steps)
     record_every = _check.count("record_every", record_every)
     W0 = _check.finite("W0", W0, ndim=2)
@@ -163,11 +169,17 @@ def _check_width(W0: np.ndarray, m: int) -> None:
 
 def _stop_if_diverged(C: np.ndarray, step: int, lr: float) -> None:
     # C = I has norm sqrt(d); a stable run never leaves the order of one.
-    if not np.isfinite(C).all() or np.abs(C).max() > 1e6:
+    if np.isfinite(C).all() and np.abs(C).max() <= 1e6:
+        return
+    if step == 0:
         raise RuntimeError(
-            f"gradient descent diverged by step {step} with `lr` {lr:.3g}; "
-            "use less than dynamics.stable_lr(gammas)"
+            f"`W0` is too large to descend from: C starts at {np.abs(C).max():.3g} and "
+            "should end at 1. Scale it down"
         )
+    raise RuntimeError(
+        f"gradient descent diverged by step {step} with `lr` {lr:.3g}; "
+        "use less than dynamics.stable_lr(gammas)"
+    )
 
 
 def _trajectory(

@@ -5,6 +5,7 @@ step time, and colour means mode index and nothing else, earliest darkest.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -74,7 +75,7 @@ def draw_predictions(
     predicted: Float[np.ndarray, " d"],
     measured: Float[np.ndarray, "seeds d"],
 ) -> Axes:
-    """Draw measured over predicted step time, mode by mode, one dot a seed.
+    """Draw measured over predicted step time, step by step, one dot a seed.
 
     Parameters
     ----------
@@ -95,7 +96,7 @@ def draw_predictions(
     for offset, row in zip(spread, ratios, strict=True):
         ax.scatter(np.arange(1, d + 1) + offset, row, color=shades(d), s=22)
     ax.axhline(1.0, color=INK, linewidth=1.0, linestyle="--")
-    ax.set(xlabel="mode", ylabel="measured / predicted\nstep time")
+    ax.set(xlabel="step", ylabel="measured / predicted\nstep time")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return ax
 
@@ -112,13 +113,13 @@ def figure_staircase(
     Parameters
     ----------
     theory : Trajectory, optional
-        Dashed.
+        Dashed. Beside a run that is sorted by rank it is sorted too.
     measured : Trajectory, optional
         Solid. At least one of the two is needed.
     step_times : (d,), optional
         Predicted times of the steps, dotted.
     log_time : bool
-        Logarithmic time axis; early and late steps then have one width.
+        Logarithmic time axis; needs a time after 0.
 
     Returns
     -------
@@ -128,8 +129,9 @@ def figure_staircase(
     Raises
     ------
     ValueError
-        If there is nothing to draw, or the two hold different matrices: eigenvalues of
-        a covariance and of a cross-correlation agree only when the views do.
+        If there is nothing to draw, not even a time after 0 on a logarithmic axis; or
+        the two hold different matrices: eigenvalues of a covariance and of a
+        cross-correlation agree only when the views do.
     """
     given = [run for run in (measured, theory) if run is not None]
     if not given:
@@ -142,10 +144,13 @@ def figure_staircase(
     figure, (top, bottom) = plt.subplots(
         2, 1, figsize=(7, 4.8), sharex=True, layout="constrained"
     )
+    if len({run.order for run in given}) > 1:
+        given = [_ranked(run) for run in given]  # so that one colour is one curve
     # Where both are given the dashes lie on a broad pale line, or they would not show.
     broad = {"linewidth": 3.5, "alpha": 0.45} if len(given) == 2 else {}
+    solid = given[0] if measured is not None else None
     for run in given:
-        line = {"linestyle": "--"} if run is theory else {"linestyle": "-", **broad}
+        line = {"linestyle": "-", **broad} if run is solid else {"linestyle": "--"}
         draw_loss(top, run, **line)
         draw_spectrum(bottom, run, **line)
     for ax in (top, bottom):
@@ -213,10 +218,15 @@ def figure_directions(
     return figure
 
 
+def _ranked(run: Trajectory) -> Trajectory:
+    return replace(run, eigenvalues=np.sort(run.eigenvalues)[:, ::-1], order="rank")
+
+
 def _time_axis(ax: Axes, runs: list[Trajectory], log_time: bool) -> None:
-    start = min(run.t[run.t > 0][0] for run in runs)
-    stop = max(run.t[-1] for run in runs)
+    times = np.concatenate([run.t for run in runs])
+    if not times.max() > 0:
+        raise ValueError("the runs hold no time after 0; there is nothing to draw")
     if log_time:
-        ax.set(xscale="log", xlim=(start, stop))
+        ax.set(xscale="log", xlim=(times[times > 0].min(), times.max()))
     else:
-        ax.set(xlim=(0, stop))
+        ax.set(xlim=(0, times.max()))

@@ -157,7 +157,8 @@ def linear_staircase(
         One per seed, at some 400 times evenly spaced on a log axis.
     arrays : dict
         ``gammas`` (seeds, 2d), ``s0``, ``predicted`` and ``measured`` (seeds, d),
-        ``overlap`` (seeds,) of learned and predicted subspace, and of the first seed
+        ``overlap`` (seeds,) of learned and predicted subspace; ``captured`` (seeds, 2d),
+        the share of each eigenvector of Gamma inside the learned one; of the first seed
         ``learned`` and ``expected`` (d, size, size, 3) directions.
     said : str
         Where the images came from.
@@ -175,7 +176,7 @@ def linear_staircase(
         rows.append(row)
     arrays = {
         key: np.stack([row[key] for row in rows])
-        for key in ("gammas", "s0", "predicted", "measured", "overlap")
+        for key in ("gammas", "s0", "predicted", "measured", "overlap", "captured")
     }
     # Rows of flat pairs are channel first; a picture wants its channels last.
     pixels = (config["d"], 3, config["size"], config["size"])
@@ -251,6 +252,7 @@ def _descend_and_predict(
         "predicted": np.sort(dynamics.step_times(start.gammas, start.s0, lr=lr)),
         "measured": spectra.crossing_times(run.t, run.eigenvalues),
         "overlap": np.array(spectra.subspace_overlap(learned, start.V)),
+        "captured": np.sum((learned.T @ V) ** 2, axis=0),
         "learned": Q @ learned,
         "expected": Q @ V[:, : config["d"]],
     }

@@ -1,7 +1,7 @@
 """Trajectory, the one result type, and the recorded runs that ship with the package.
 
 A record is two files: NAME.npz with the numbers and NAME.json with what made them and
-the SHA-256 of the first. Nothing is pickled, so a record can be read but never run.
+the SHA-256 of both. Nothing is pickled, so a record can be read but never run.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -49,6 +50,12 @@ class Trajectory:
         Number of descent steps behind each time; None for a continuous flow.
     weights : (d, m) or None
         Weights W at the last time, where the producer has them.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, times do not increase from 0 on, a number is not finite, or
+        `order` or `matrix` is another word.
     """
 
     t: Float[np.ndarray, " T"]
@@ -66,12 +73,19 @@ class Trajectory:
             raise ValueError(
                 f"`t`, `loss` and `eigenvalues` need one common length; got {lengths}"
             )
-        if np.any(np.diff(self.t) <= 0):
-            raise ValueError("`t` must increase; sort the times before solving")
+        if self.step is not None and len(self.step) != len(self.t):
+            raise ValueError(
+                f"`step` must have one entry a time; got {len(self.step)} for "
+                f"{len(self.t)} times"
+            )
+        _check.times("t", self.t)
+        _check.choice("order", self.order, ("mode", "rank"))
+        _check.choice("matrix", self.matrix, ("cross-correlation", "covariance"))
         for name, dtype in _ARRAYS.items():
             values = getattr(self, name)
             if values is None:
                 continue
+            _check.finite(name, values, ndim=2 if name in _TABLES else 1)
             # A copy: the caller's array stays writable.
             frozen = np.array(values, dtype=dtype)
             frozen.setflags(write=False)
@@ -85,6 +99,7 @@ _ARRAYS = {
     "step": np.int64,
     "weights": np.float64,
 }
+_TABLES = ("eigenvalues", "weights")
 _LABELS = ("order", "matrix", "source")
 
 
@@ -158,10 +173,10 @@ def save(record: Record, folder: str | Path = FOLDER) -> Path:
     description = {
         "format": FORMAT,
         "name": record.name,
-        "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
         "runs": [{k: getattr(run, k) for k in _LABELS} for run in record.runs],
         "meta": dict(record.meta),
     }
+    description["sha256"] = _checksum(buffer.getvalue(), description)
     text = json.dumps(description, indent=2, sort_keys=True) + "\n"
     _write(folder / f"{record.name}.npz", buffer.getvalue())
     return _write(folder / f"{record.name}.json", text.encode())
@@ -190,16 +205,31 @@ def load(name: str, folder: str | Path = FOLDER) -> Record:
     folder = Path(folder)
     _check.choice("name", name, tuple(names(folder)))
     try:
-        description = json.loads((folder / f"{name}.json").read_text())
+        text = (folder / f"{name}.json").read_text(encoding="utf-8")
+        description = json.loads(text)
         _check_format(name, description["format"])
         data = (folder / f"{name}.npz").read_bytes()
-        if hashlib.sha256(data).hexdigest() != description["sha256"]:
-            raise _damaged(name, "its numbers do not match their checksum")
+        if _checksum(data, description) != description["sha256"]:
+            raise _damaged(name, "it does not match its checksum")
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
             arrays = dict(stored)
         return _assemble(name, description, arrays)
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (
+        OSError,
+        KeyError,
+        TypeError,
+        UnicodeDecodeError,
+        BadZipFile,
+        json.JSONDecodeError,
+    ) as error:
         raise _damaged(name, f"{type(error).__name__}: {error}") from error
+
+
+def _checksum(data: bytes, description: Mapping[str, Any]) -> str:
+    """SHA-256 of the numbers and of what is said of them."""
+    said = {key: value for key, value in description.items() if key != "sha256"}
+    text = json.dumps(said, sort_keys=True)
+    return hashlib.sha256(data + text.encode()).hexdigest()
 
 
 def _assemble(

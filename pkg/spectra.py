@@ -52,9 +52,24 @@ def top_eigenpairs(
 def top_eigenvalues(
     matrix: Float[np.ndarray, "m m"], d: int | None = None
 ) -> Float[np.ndarray, " d"]:
-    """Find the `d` largest eigenvalues of a symmetric matrix, descending.
+    """Find the `d` largest eigenvalues of a symmetric matrix.
 
-    Parameters and errors as in `top_eigenpairs`. Introduced in chapter 3.
+    Cheaper than `top_eigenpairs` where vectors are not needed. Introduced in chapter 3.
+
+    Parameters
+    ----------
+    matrix, d
+        As in `top_eigenpairs`.
+
+    Returns
+    -------
+    (d,)
+        Descending.
+
+    Raises
+    ------
+    ValueError
+        As `top_eigenpairs`.
     """
     from scipy import linalg
 
@@ -67,7 +82,17 @@ def top_eigenvalues(
 
 
 def fix_signs(vectors: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m d"]:
-    """Flip each column so that its entry of largest modulus is positive."""
+    """Flip each column so that its entry of largest modulus is positive.
+
+    Parameters
+    ----------
+    vectors : (m, d)
+        A zero column stays zero.
+
+    Returns
+    -------
+    (m, d)
+    """
     largest = np.abs(vectors).argmax(axis=0)
     signs = np.sign(vectors[largest, np.arange(vectors.shape[1])])
     return vectors * np.where(signs == 0, 1.0, signs)
@@ -77,7 +102,21 @@ def count_positive(gammas: Float[np.ndarray, " m"]) -> int:
     """Count the eigenvalues that are positive beyond round-off.
 
     Round-off is m machine epsilons of the largest modulus: below that, the sign of a
-    computed eigenvalue says nothing. Introduced in chapter 3.
+    computed eigenvalue says nothing. Introduced in chapter 5.
+
+    Parameters
+    ----------
+    gammas : (m,)
+        All eigenvalues, in any order.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If an eigenvalue is not finite.
     """
     gammas = _check.finite("gammas", gammas, ndim=1)
     noise = len(gammas) * np.finfo(np.float64).eps * np.abs(gammas).max()
@@ -87,11 +126,12 @@ def count_positive(gammas: Float[np.ndarray, " m"]) -> int:
 def span(
     x: Float[np.ndarray, "n m"], x_prime: Float[np.ndarray, "n m"]
 ) -> Float[np.ndarray, "m r"]:
-    """Find an orthonormal basis of the span of all views.
+    """Find an orthonormal basis in which all views can be written.
 
     n pairs span at most 2n of their m dimensions. Views ``x @ Q`` have the same
     nonzero spectrum of Gamma and the same trajectories, and ``Q @ v`` turns a direction
-    back into features. Introduced in chapter 5.
+    back into features. Where views depend on each other the basis holds more than they
+    span, which changes nothing. Introduced in chapter 5.
 
     Parameters
     ----------
@@ -150,11 +190,11 @@ def subspace_overlap(A: Float[np.ndarray, "m k"], B: Float[np.ndarray, "m l"]) -
 def learned_directions(
     W: Float[np.ndarray, "d m"], Gamma: Float[np.ndarray, "m m"]
 ) -> Float[np.ndarray, "m d"]:
-    """Find the directions in feature space that weights have learned, in order.
+    """Find the directions in feature space that weights have learned.
 
     The outputs may be rotated, so rows of W mean nothing by themselves. Inside the row
-    space of W we take the eigenvectors of Gamma's restriction, largest first.
-    Introduced in chapter 5.
+    space of W we take the eigenvectors of Gamma's restriction, largest eigenvalue
+    first. Introduced in chapter 5.
 
     Parameters
     ----------
@@ -171,7 +211,7 @@ def learned_directions(
     Raises
     ------
     ValueError
-        If the shapes disagree or Gamma is not symmetric.
+        If the shapes disagree, Gamma is not symmetric, or W has dependent rows.
     """
     W = _check.finite("W", W, ndim=2)
     Gamma = _check.symmetric("Gamma", Gamma)
@@ -180,7 +220,7 @@ def learned_directions(
             f"`W` is (d, m) = {W.shape}, so `Gamma` must be ({W.shape[1]}, "
             f"{W.shape[1]}); got {Gamma.shape}"
         )
-    rows = np.linalg.qr(W.T)[0]  # (m, d)
+    rows = _basis("W.T", W.T)  # (m, d)
     return fix_signs(rows @ top_eigenpairs(rows.T @ Gamma @ rows)[1])
 
 

@@ -22,7 +22,9 @@ def aligned_problems(draw):
     """Spectra of every sign with ties and zeros, aligned starts, rotated outputs."""
     m = draw(st.integers(2, 7))
     d = draw(st.integers(1, m))
-    level = st.sampled_from([-1.0, -0.3, 0.0, 0.2, 0.5]) | st.floats(-1.0, 2.0)
+    level = st.sampled_from([-1.0, -0.3, 0.0, 0.2, 0.5]) | st.floats(-1.0, 2.0).filter(
+        lambda gamma: abs(gamma) > 1e-100  # below, gamma s0^2 may underflow
+    )
     gammas = sorted(draw(st.lists(level, min_size=m, max_size=m)), reverse=True)
     s0 = draw(st.lists(st.floats(1e-4, 1.5), min_size=d, max_size=d))
     return np.array(gammas), np.array(s0), draw(st.integers(0, 2**32 - 1))
@@ -43,9 +45,10 @@ def test_closed_form_agrees_with_integrating_the_matrix_flow(problem):
     numeric = flow.integrate(W0, Gamma, t)
 
     ranked = np.sort(exact.eigenvalues)[:, ::-1]
-    # The integrator reaches about 1e-10 with its defaults.
-    np.testing.assert_allclose(numeric.eigenvalues, ranked, atol=1e-8)
-    np.testing.assert_allclose(numeric.loss, exact.loss, atol=1e-8)
+    # The integrator reaches some 5e-9 with its defaults.
+    np.testing.assert_allclose(numeric.eigenvalues, ranked, rtol=0, atol=1e-8)
+    # A start beyond one makes the loss large; it is held relative to its size.
+    np.testing.assert_allclose(numeric.loss, exact.loss, rtol=1e-8, atol=1e-8)
     s = np.linalg.svd(numeric.weights, compute_uv=False)
     formula = np.sort(dynamics.singular_values(t, gammas[:d], s0)[-1])[::-1]
     np.testing.assert_allclose(s, formula, atol=1e-8)
@@ -139,7 +142,7 @@ def test_a_small_random_start_behaves_like_its_effective_start(seed):
         errors.append(np.max(np.abs(measured / predicted - 1)))
     # theory: 0.5 % at 1e-2 (an unlucky seed more), 5e-5 at 1e-4, then the time grid.
     assert errors[0] < 0.02
-    assert errors[1] < 5e-4
+    assert errors[1] < min(5e-4, errors[0])
 
 
 def test_tied_modes_take_singular_values_and_not_the_qr_diagonal():
@@ -160,6 +163,22 @@ def test_tied_modes_take_singular_values_and_not_the_qr_diagonal():
     assert np.max(np.abs(measured / qr - 1)) > 1e-2
 
 
+def test_a_tie_beyond_the_last_output_is_shared_out(rng):
+    """Three tied modes, room for one of them: what is learned is their best mixture."""
+    gammas = np.array([1.0, 0.5, 0.5, 0.5, 0.1])
+    Gamma, _ = rotated(gammas, rng)
+    W0 = 1e-4 * rng.standard_normal((2, 5))
+    start = dynamics.effective_start(W0, Gamma)
+    assert start.blocks == ((0, 1), (1, 4))
+    predicted = dynamics.step_times(start.gammas, start.s0)
+    t = np.linspace(0.0, 1.3 * predicted[-1], 8000)
+    run = flow.integrate(W0, Gamma, t)
+    measured = spectra.crossing_times(t, run.eigenvalues)
+    np.testing.assert_allclose(measured, predicted, rtol=1e-3)
+    late = flow.integrate(W0, Gamma, np.array([0.0, 20.0])).weights
+    assert spectra.subspace_overlap(late.T, start.V) > 0.999
+
+
 def test_effective_start_of_an_aligned_start_is_itself():
     rng = np.random.default_rng(1)
     gammas, s0 = np.array([1.0, 0.5, -0.2]), np.array([1e-3, 2e-3, 5e-4])
@@ -174,7 +193,7 @@ def test_effective_start_of_an_aligned_start_is_itself():
     )
 
 
-def test_outputs_may_be_rotated_and_pairs_swapped_or_permuted(rng, tolerance):
+def test_pairs_may_be_swapped_or_permuted(rng, tolerance):
     x, x_prime = rng.standard_normal((2, 20, 6))
     Gamma = dynamics.cross_correlation(x, x_prime)
     order = rng.permutation(20)
@@ -272,7 +291,23 @@ REFUSALS = {
     ),
     "a start that underflows": (
         lambda: dynamics.closed_form(**GOOD | {"s0": 1e-200}),
-        "`s0` is too small: gamma s0^2 underflows",
+        "`s0` takes gamma s0^2 out of float64's range",
+    ),
+    "a start that overflows": (
+        lambda: dynamics.closed_form(**GOOD | {"s0": 1e200}),
+        "`s0` takes gamma s0^2 out of float64's range",
+    ),
+    "two rates": (
+        lambda: dynamics.step_times(np.array([1.0]), 1e-3, lr=np.array([0.1, 0.1])),
+        "`lr` must have 0 axes, not 1",
+    ),
+    "a rate of zero": (
+        lambda: dynamics.step_times(np.array([1.0]), 1e-3, lr=0.0),
+        "`lr` must be finite and positive; it is 0",
+    ),
+    "a start with a hole": (
+        lambda: dynamics.effective_start(np.array([[1.0, np.nan]]), np.eye(2)),
+        "`W0` must be finite; entry (0, 1) is nan",
     ),
     "one start too many": (
         lambda: dynamics.closed_form(**GOOD | {"s0": np.full(3, 1e-3)}),
@@ -312,7 +347,7 @@ REFUSALS = {
     ),
     "an asymmetric Gamma": (
         lambda: dynamics.final_weights(np.array([[1.0, 2.0], [0.0, 1.0]]), 1),
-        "must be symmetric; entries and their mirror images differ by up to 2",
+        "`Gamma` must be symmetric; entries and their mirror images differ by up to 2",
     ),
     "a Gamma that is not square": (
         lambda: dynamics.effective_start(np.ones((1, 3)), np.ones((3, 2))),
@@ -328,11 +363,11 @@ REFUSALS = {
     ),
     "more dimensions than features": (
         lambda: dynamics.effective_start(np.ones((4, 3)), EYE),
-        "embeds in d = 4 dimensions, more than its m = 3 features",
+        "embeds in d = 4 dimensions, more than m = 3 features",
     ),
     "a start that misses a mode": (
         lambda: dynamics.effective_start(np.diag([1.0, 0.0]) @ EYE[:2], EYE - 0.5),
-        "`W0` does not reach mode",
+        "`W0` misses mode",
     ),
     "more dimensions than positive modes": (
         lambda: dynamics.final_weights(np.diag([1.0, 0.5, -0.5]), 3),

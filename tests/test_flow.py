@@ -34,7 +34,7 @@ def test_one_descent_step_follows_the_gradient_of_the_definition(rng):
     run = flow.descend(W0, x, x_prime, lr=0.01, steps=1)
     expected = W0 - 0.01 * numerical_gradient(W0, x, x_prime)
     # Central differences of a quartic: 1e-9 here.
-    np.testing.assert_allclose(run.weights, expected, atol=1e-9)
+    np.testing.assert_allclose(run.weights, expected, rtol=0, atol=1e-9)
     np.testing.assert_allclose(run.loss[0], loss_of(W0, x, x_prime), rtol=1e-12)
     np.testing.assert_allclose(run.loss[1], loss_of(expected, x, x_prime), rtol=1e-7)
 
@@ -72,7 +72,7 @@ def test_rotating_the_outputs_changes_no_eigenvalue(rng):
     turn, _ = np.linalg.qr(rng.standard_normal((2, 2)))
     t = np.linspace(0, 5, 20)
     a, b = flow.integrate(W0, Gamma, t), flow.integrate(turn @ W0, Gamma, t)
-    np.testing.assert_allclose(a.eigenvalues, b.eigenvalues, atol=1e-9)
+    np.testing.assert_allclose(a.eigenvalues, b.eigenvalues, rtol=0, atol=1e-9)
 
 
 def test_the_flow_begins_where_it_is_told(rng):
@@ -93,6 +93,26 @@ def test_recording_sparsely_keeps_the_start_and_the_end(rng):
 
 VIEWS = np.arange(12.0).reshape(4, 3)
 REFUSALS = {
+    "no time after the start": (
+        lambda: flow.integrate(np.ones((1, 2)), np.eye(2), np.array([0.0])),
+        ValueError,
+        "`t` holds no time after 0",
+    ),
+    "no tolerance": (
+        lambda: flow.integrate(np.ones((1, 2)), np.eye(2), np.array([1.0]), rtol=0.0),
+        ValueError,
+        "`rtol` must be finite and positive",
+    ),
+    "a start beyond every bound": (
+        lambda: flow.descend(np.full((2, 3), 1e6), VIEWS, VIEWS, lr=0.1, steps=3),
+        RuntimeError,
+        "`W0` is too large to descend from",
+    ),
+    "views with a hole": (
+        lambda: flow.descend(np.ones((2, 3)), VIEWS, VIEWS * np.nan, lr=0.1, steps=3),
+        ValueError,
+        "`x_prime` must be finite; entry (0, 0) is nan",
+    ),
     "a width that does not fit": (
         lambda: flow.descend(np.ones((2, 5)), VIEWS, VIEWS, lr=0.1, steps=3),
         ValueError,

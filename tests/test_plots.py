@@ -60,6 +60,15 @@ def test_colour_means_mode_index_and_the_earliest_is_darkest():
     assert luminance(colors[0]) < luminance(colors[1]) < luminance(colors[2])
 
 
+def test_theory_beside_ranks_is_drawn_by_rank():
+    """A tied or unsorted spectrum must not put two colours on one curve."""
+    gammas = np.array([0.2, 1.0, 0.5])
+    theory = dynamics.closed_form(RUN.t, gammas, S0)
+    spectrum = plots.figure_staircase(theory, measured()).axes[1]
+    dashed = [line.get_ydata() for line in spectrum.lines[3:]]
+    np.testing.assert_allclose(np.transpose(dashed), RUN.eigenvalues, atol=1e-12)
+
+
 def test_a_linear_axis_begins_at_zero():
     assert plots.figure_staircase(RUN, log_time=False).axes[1].get_xlim()[0] == 0
 
@@ -83,5 +92,8 @@ def test_directions_become_images_centred_on_grey(rng):
 def test_nothing_to_draw_and_unlike_matrices_are_refused():
     with pytest.raises(ValueError, match="pass `theory`, `measured` or both"):
         plots.figure_staircase()
+    still = dynamics.closed_form(np.array([0.0]), GAMMAS, S0)
+    with pytest.raises(ValueError, match="the runs hold no time after 0"):
+        plots.figure_staircase(still)
     with pytest.raises(ValueError, match="eigenvalues of different matrices"):
         plots.figure_staircase(RUN, measured("covariance"))

@@ -46,7 +46,8 @@ def test_the_experiment_steps_when_it_predicts(tiny):
     assert arrays["overlap"].min() > 0.8
 
 
-def test_predictions_come_from_the_start_and_the_spectrum_alone(tiny):
+def test_predictions_can_be_made_again_from_what_the_record_keeps(tiny):
+    """The figure of chapter 5 is drawn from these three arrays."""
     _, arrays, _ = tiny
     for gammas, s0, predicted in zip(
         arrays["gammas"], arrays["s0"], arrays["predicted"], strict=True
@@ -106,6 +107,16 @@ def test_every_recipe_ships_its_record_unspoiled():
     assert set(recipes.names()) == set(record.names())
     for name, state in recipes.check().items():
         assert state == "fresh" or state.startswith("older code"), (name, state)
+
+
+@pytest.mark.slow
+def test_a_shipped_record_can_be_made_again():
+    """Seed 10 of the photographs, all 6000 steps: the very numbers of the record."""
+    config = recipes.get("staircase-photos").config | {"seeds": [10]}
+    _, arrays, _ = recipes.linear_staircase(config, None, progress=False)
+    kept = record.load("staircase-photos").arrays
+    for key in ("gammas", "s0", "predicted", "measured"):
+        np.testing.assert_allclose(arrays[key][0], kept[key][0], rtol=1e-6)
 
 
 REFUSALS = {

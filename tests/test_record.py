@@ -96,6 +96,13 @@ def forget_the_runs(folder):
     path.write_text(json.dumps(description))
 
 
+def forge_the_seeds(folder):
+    path = folder / "toy.json"
+    description = json.loads(path.read_text())
+    description["meta"]["config"]["seeds"] = [0]
+    path.write_text(json.dumps(description))
+
+
 def raise_the_format(folder):
     path = folder / "toy.json"
     description = json.loads(path.read_text())
@@ -103,13 +110,18 @@ def raise_the_format(folder):
 
 
 DAMAGE = {
-    "a flipped bit": (flip_a_byte, "'toy' is damaged (its numbers do not match"),
+    "a flipped bit": (flip_a_byte, "'toy' is damaged (it does not match"),
+    "a forged setting": (forge_the_seeds, "'toy' is damaged (it does not match"),
+    "noise": (
+        lambda f: (f / "toy.json").write_bytes(bytes(range(128, 256))),
+        "'toy' is damaged (UnicodeDecodeError",
+    ),
     "numbers gone": (lambda f: (f / "toy.npz").unlink(), "'toy' is damaged (FileNotF"),
     "half a description": (
         lambda f: (f / "toy.json").write_text('{"format": 1, '),
         "'toy' is damaged (JSONDecodeError",
     ),
-    "a description without runs": (forget_the_runs, "'toy' is damaged (KeyError"),
+    "a description without runs": (forget_the_runs, "'toy' is damaged (it does not"),
     "a later format": (raise_the_format, "has format 99 and this package reads 1"),
 }
 
@@ -134,6 +146,18 @@ REFUSALS = {
     "a loss too short": (
         lambda: a_run(loss=np.ones(3)),
         "`t`, `loss` and `eigenvalues` need one common length; got (4, 3, 4)",
+    ),
+    "a hole in the loss": (
+        lambda: a_run(loss=np.array([1.0, np.nan, 0.0, 0.0])),
+        "`loss` must be finite; entry 1 is nan",
+    ),
+    "an unknown order": (
+        lambda: a_run(order="modes"),
+        "`order` is 'modes', which is not known; did you mean 'mode'?",
+    ),
+    "steps of another run": (
+        lambda: a_run(step=np.arange(3)),
+        "`step` must have one entry a time; got 3 for 4 times",
     ),
     "times that stand still": (
         lambda: a_run(t=np.array([0.1, 0.2, 0.2, 0.3])),

@@ -54,7 +54,7 @@ def test_overlap_of_random_spaces_averages_the_larger_share(rng):
 
 def test_learned_directions_undo_any_rotation_of_the_outputs(rng):
     A = rng.standard_normal((8, 8))
-    gammas, V = spectra.top_eigenpairs(A + A.T)
+    V = spectra.top_eigenpairs(A + A.T)[1]
     mixed = rng.standard_normal((3, 3)) @ V[:, :3].T
     directions = spectra.learned_directions(mixed, A + A.T)
     np.testing.assert_allclose(directions, V[:, :3], atol=1e-10)
@@ -72,7 +72,24 @@ def test_crossing_times_interpolate_between_records():
     np.testing.assert_allclose(times, [1.5, 3.0, 0.0, np.inf])
 
 
+@pytest.mark.parametrize("m", [3, 12])
+def test_a_span_holds_all_views_and_keeps_gamma(m, rng):
+    """Also where views depend on each other, as when both views are the image."""
+    x = rng.standard_normal((4, m))
+    Q = spectra.span(x, x)
+    assert Q.shape == (m, min(m, 8))
+    np.testing.assert_allclose(Q.T @ Q, np.eye(min(m, 8)), atol=1e-12)
+    np.testing.assert_allclose(x @ Q @ Q.T, x, atol=1e-12)
+    whole = spectra.top_eigenvalues(x.T @ x)
+    inside = spectra.top_eigenvalues((x @ Q).T @ (x @ Q))
+    np.testing.assert_allclose(whole[: min(m, 4)], inside[: min(m, 4)], rtol=1e-10)
+
+
 REFUSALS = {
+    "weights that span too little": (
+        lambda: spectra.learned_directions(np.ones((2, 3)), np.eye(3)),
+        "`W.T` has 2 columns of rank 1",
+    ),
     "more eigenvalues than times": (
         lambda: spectra.crossing_times(np.arange(3.0), np.ones((4, 1))),
         "`t` and `eigenvalues` need one length; got 3 and 4",
