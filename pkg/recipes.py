@@ -157,7 +157,7 @@ def linear_staircase(
         One per seed, at some 400 times evenly spaced on a log axis.
     arrays : dict
         ``gammas`` (seeds, 2d), ``s0``, ``predicted`` and ``measured`` (seeds, d),
-        ``overlap`` (seeds,) of learned and predicted subspace; ``captured`` (seeds, 2d),
+        ``overlap`` (seeds,) of learned and predicted space; ``captured`` (seeds, 2d),
         the share of each eigenvector of Gamma inside the learned one; of the first seed
         ``learned`` and ``expected`` (d, size, size, 3) directions.
     said : str
