@@ -2,6 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 BOOK := $(BIN)/jupyter-book build . -W -n --keep-going
+# Two files at a time, one thread each: threads that wait for each other burn a core.
+TWO := -n 2 --dist loadfile
+test check: export OMP_NUM_THREADS = 1
+test check: export OPENBLAS_NUM_THREADS = 1
 
 .PHONY: help book test test-slow check bench records address clean
 .DEFAULT_GOAL := help
@@ -36,7 +40,7 @@ test: .venv/.installed
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
 	  command -v google-chrome >/dev/null || \
 	  echo "== no Chromium, so browser tests are skipped; on Debian: apt-get install chromium"
-	$(BIN)/pytest -m "not slow and not gpu" --durations=5
+	$(BIN)/pytest $(TWO) -m "not slow and not gpu" --durations=5
 
 test-slow: .venv/.installed
 	$(BIN)/pytest -m slow
@@ -46,7 +50,7 @@ check: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/nbstripout --keep-id --verify book/*.ipynb
-	$(BIN)/pytest -q -m "not slow and not gpu and not book and not browser"
+	$(BIN)/pytest -q $(TWO) -m "not slow and not gpu and not book and not browser"
 	@echo "== ready to push"
 
 bench: .venv/.installed

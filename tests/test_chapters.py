@@ -96,7 +96,9 @@ def test_a_chapter_runs_alone_in_an_empty_folder(chapter, tmp_path):
 
 def _alone() -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    return {**kept, "CUDA_VISIBLE_DEVICES": ""}
+    # One thread each, as in the book's build: fresh_execution.py says why.
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return {**kept, **threads, "CUDA_VISIBLE_DEVICES": ""}
 
 
 # The kernel inherits a guard that refuses every connection but those of Jupyter itself.

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import site_driver
 import yaml
+
+from tests import site_driver
 
 pytestmark = pytest.mark.book
 

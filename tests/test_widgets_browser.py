@@ -3,7 +3,6 @@
 import functools
 import http.server
 import json
-import os
 import threading
 from pathlib import Path
 
@@ -11,28 +10,18 @@ import ipywidgets.embed
 import pytest
 
 from pkg import widgets
+from tests import site_driver
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).parents[1]
-CHROMIUM = "/usr/bin/chromium"
 STATE = "application/vnd.jupyter.widget-state+json"
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 @pytest.fixture(scope="module")
 def browser():
-    if not Path(CHROMIUM).exists():
-        missing = f"{CHROMIUM} is missing: apt-get install chromium"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        chromium = driver.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox"]
-        )
+    with site_driver.open_browser() as chromium:
         yield chromium
-        chromium.close()
 
 
 def write_page(folder: Path, *figures, theme: str = "light", views: int = 1) -> Path:
@@ -475,11 +464,8 @@ def test_a_removed_figure_leaves_nothing_running(read):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("revealed", [1, 8])
 def test_axe_finds_nothing_serious(read, theme, revealed):
-    found = sorted(ROOT.glob("book/assets/**/axe*.js"))
-    if not found:
-        pytest.skip("axe-core is not vendored under book/assets")
     reader = read(widgets.Staircase(revealed=revealed), theme=theme)
-    reader.tab.add_script_tag(content=found[0].read_text())
+    reader.tab.add_script_tag(content=site_driver.AXE.read_text())
     report = reader.tab.evaluate("axe.run('.stepwise-staircase')")
     grave = [
         (rule["id"], [node["html"][:90] for node in rule["nodes"]])

@@ -83,8 +83,8 @@ def _rewrite_cell(file: Path, source: str) -> bool:
     if "".join(cell["source"]) == source:
         return False
     cell["source"] = source.splitlines(keepends=True)
-    # The same layout as nbformat writes, so that nothing else in the file moves.
-    after = json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+    # The layout of nbformat, keys in the order found, so that nothing else moves.
+    after = json.dumps(notebook, ensure_ascii=False, indent=1) + "\n"
     file.write_text(after, encoding="utf-8")
     return True
 

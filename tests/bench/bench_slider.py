@@ -7,7 +7,8 @@ import numpy as np
 
 from pkg import widgets
 from tests.bench import Row
-from tests.test_widgets_browser import CHROMIUM, write_page
+from tests.site_driver import open_browser
+from tests.test_widgets_browser import write_page
 
 EVENTS = 200
 GAMMAS = [1.2, 1.0, 0.8, 0.6, 0.45, 0.3, 0.2, 0.1]
@@ -43,18 +44,12 @@ MEASURE = """async (events) => {
 
 def rows() -> list[Row]:
     """Handler of one slider event, and the time until the next frame."""
-    from playwright.sync_api import sync_playwright
-
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
+    with tempfile.TemporaryDirectory() as folder, open_browser() as chromium:
         page = write_page(Path(folder), widgets.Staircase(GAMMAS, revealed=8))
-        chromium = driver.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox"]
-        )
         tab = chromium.new_page(viewport={"width": 800, "height": 1000})
         tab.goto(page.as_uri())
         tab.wait_for_selector(".stepwise-staircase .ss-told:not(:empty)")
         times = tab.evaluate(MEASURE, EVENTS)
-        chromium.close()
     handler, tail = np.percentile(times["handler"], [50, 95])
     shown, late = np.percentile(times["shown"], [50, 95])
     frame = float(np.median(times["idle"]))  # the display's rate, with nothing to draw
