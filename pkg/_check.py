@@ -23,14 +23,18 @@ def finite(name: str, values: Any, *, ndim: int | None = None) -> np.ndarray:
         )
     if values.size == 0:
         raise ValueError(f"`{name}` is empty; pass at least one value")
-    _refuse(name, values, np.isfinite(values), "be finite")
+    good = np.isfinite(values)
+    if not good.all():
+        _refuse(name, values, good, "be finite")
     return values
 
 
 def positive(name: str, values: Any, *, ndim: int | None = None) -> np.ndarray:
     """Return `values` as float64; raise ValueError unless all are above zero."""
     values = finite(name, values, ndim=ndim)
-    _refuse(name, values, values > 0, "be finite and positive")
+    good = values > 0
+    if not good.all():
+        _refuse(name, values, good, "be finite and positive")
     return values
 
 
@@ -72,9 +76,9 @@ def times(name: str, values: Any) -> np.ndarray:
     values = finite(name, values, ndim=1)
     if values[0] < 0:
         raise ValueError(f"`{name}` must start at 0 or later; got {values[0]:.3g}")
-    backward = np.flatnonzero(np.diff(values) <= 0)
-    if backward.size:
-        i = int(backward[0]) + 1
+    backward = values[1:] <= values[:-1]
+    if backward.any():
+        i = int(backward.argmax()) + 1
         raise ValueError(
             f"`{name}` must increase; entry {i} is {values[i]:.3g} after "
             f"{values[i - 1]:.3g}. Sort the times and drop repeats"
@@ -102,8 +106,6 @@ def choice(name: str, value: str, known: tuple[str, ...]) -> str:
 
 
 def _refuse(name: str, values: np.ndarray, good: Any, rule: str) -> None:
-    if good.all():
-        return
     first = int(np.flatnonzero(~good)[0])
     index = tuple(int(i) for i in np.unravel_index(first, values.shape))
     where = "it" if not index else f"entry {index[0] if len(index) == 1 else index}"

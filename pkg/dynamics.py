@@ -15,7 +15,6 @@ from pkg import _check, spectra
 from pkg.record import Trajectory
 
 Blocks = tuple[tuple[int, int], ...]
-TINY = np.finfo(np.float64).tiny
 
 
 def cross_correlation(
@@ -361,13 +360,16 @@ def _growth(
     """Return s(t)^2 / s(0)^2 (T, d), with the cleaned gammas and s0 (d,)."""
     t = _check.times("t", t)
     gammas, s0 = _modes(gammas, s0)
+    c0, negative = gammas * s0**2, gammas < 0
     # Whatever the sign of gamma, only decaying exponentials: exp(8 gamma t) overflows
-    # long before the slowest mode has moved, and expm1 keeps a tiny gamma exact.
-    exponent = np.outer(t, -np.abs(_rates(gammas, lr)))
-    decay, risen = np.exp(exponent), -np.expm1(exponent)
-    c0, grows = gammas * s0**2, gammas >= 0
-    top = np.where(grows, 1.0, decay)
-    return top / (np.where(grows, decay, 1.0) + np.abs(c0) * risen), gammas, s0
+    # long before the slowest mode has moved.
+    # A mode so weak that c0 underflows stands still, as one with gamma = 0.
+    rates = np.abs(_rates(gammas, lr) * (c0 != 0))
+    decay = np.exp(-rates[:, None] * t)  # (d, T): long rows are quick rows
+    rest = np.where(negative, 1.0 - c0, c0)[:, None]  # left when decay is over
+    growth = 1.0 / (rest + (1.0 - rest) * decay)
+    growth[negative] *= decay[negative]
+    return growth.T, gammas, s0
 
 
 def _rates(gammas: np.ndarray, lr: float | None) -> np.ndarray:
@@ -389,12 +391,9 @@ def _modes(gammas: np.ndarray, s0: np.ndarray | float) -> tuple[np.ndarray, np.n
             f"`s0` must be one number or one per mode; got shape {s0.shape} for "
             f"{len(gammas)} gammas"
         )
-    s0 = np.broadcast_to(s0, gammas.shape)
-    with np.errstate(over="ignore"):
-        c0 = np.abs(gammas) * s0**2
-    if np.any((gammas != 0) & ~((c0 > TINY) & (c0 < 1 / TINY))):
+    if s0.min() < 1e-100 or s0.max() > 1e100:
         raise ValueError(
-            f"`s0` takes gamma s0^2 out of float64's range, at s0 = {s0.min():.3g} to "
-            f"{s0.max():.3g}. Stay between 1e-100 and 1e100"
+            f"`s0` runs from {s0.min():.3g} to {s0.max():.3g}, and gamma s0^2 would "
+            "leave float64; stay between 1e-100 and 1e100"
         )
-    return gammas, s0
+    return gammas, s0 + np.zeros_like(gammas)  # one each

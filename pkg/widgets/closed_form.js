@@ -16,12 +16,9 @@
  * @returns {number}
  */
 export function growth(t, gamma, s0) {
-  const c0 = Math.abs(gamma) * s0 * s0;
-  const exponent = -8 * Math.abs(gamma) * t;
-  const decay = Math.exp(exponent);
-  // 1 - decay, without losing digits while t is small.
-  const risen = -Math.expm1(exponent);
-  return gamma >= 0 ? 1 / (decay + c0 * risen) : decay / (1 + c0 * risen);
+  const c0 = gamma * s0 * s0;
+  const decay = Math.exp(-8 * Math.abs(gamma) * t);
+  return gamma >= 0 ? 1 / (c0 + (1 - c0) * decay) : decay / (1 - c0 + c0 * decay);
 }
 
 /**
