@@ -41,7 +41,8 @@ MAY_IMPORT = {
     "relatives": {*THEORY, "kernels"},
     "recipes": {*ROOMS} - {"__init__", "recipes", "plots", "widgets"},
     "plots": {"_check", "record"},
-    "widgets": {"_check", "record"},
+    "_compose": {"_check"},
+    "widgets": {"_check", "_compose", "record"},
 }
 # Rooms that must start in well under a second, and so never load torch.
 LIGHT = {"_check", "spectra", "kernels", "record", "data", "dynamics", "flow", "kpca"}
