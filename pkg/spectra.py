@@ -9,6 +9,20 @@ import numpy as np
 from jaxtyping import Float
 
 from pkg import _check
+from pkg._steps import Steps, find_steps
+
+__all__ = [
+    "Steps",
+    "count_positive",
+    "crossing_times",
+    "find_steps",
+    "fix_signs",
+    "learned_directions",
+    "span",
+    "subspace_overlap",
+    "top_eigenpairs",
+    "top_eigenvalues",
+]
 
 
 def top_eigenpairs(
