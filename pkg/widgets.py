@@ -49,6 +49,7 @@ class Staircase(anywidget.AnyWidget):
     _esm = compose(
         "closed_form",
         "draw",
+        "words",
         "staircase_story",
         "staircase_curves",
         "staircase_bars",

@@ -10,9 +10,10 @@ import { createBars } from "./staircase_bars.js";
 import { createControls } from "./staircase_controls.js";
 import { createCurves } from "./staircase_curves.js";
 import {
-  FEWEST, MOST, countWords, cursorTime, cursorWords, digits, gammaWords, guessTime,
-  openingWords, revealWords, scaleWords, stage,
+  FEWEST, MOST, countWords, cursorTime, cursorWords, gammaWords, guessTime, openingWords,
+  revealWords, scaleWords, stage,
 } from "./staircase_story.js";
+import { digits } from "./words.js";
 
 const TRAITS = ["gammas", "s0", "time", "log_time", "revealed", "asking", "guess"];
 const PLAY = 8000; // milliseconds from end to end of the time axis

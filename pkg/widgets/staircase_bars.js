@@ -3,7 +3,8 @@
  */
 
 import { draggable, make, modeColours, put, scale, ticks } from "./draw.js";
-import { barValue, cursorTime, gammaName, momentAt, spectrumWords } from "./staircase_story.js";
+import { barValue, cursorTime, momentAt, spectrumWords } from "./staircase_story.js";
+import { gammaName } from "./words.js";
 
 const SNAP = 5; // pixels within which a bar ties with its neighbour
 const TOP = 52;

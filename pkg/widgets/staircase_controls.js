@@ -3,9 +3,8 @@
  */
 
 import { fraction, make, modeColours, put } from "./draw.js";
-import {
-  FEWEST, MOST, barValue, cursorTime, digits, gammaName, guessTime, momentAt,
-} from "./staircase_story.js";
+import { FEWEST, MOST, barValue, cursorTime, guessTime, momentAt } from "./staircase_story.js";
+import { digits, gammaName } from "./words.js";
 
 const NOTCHES = 400; // positions of a slider along the time axis
 const PAUSE = 700; // milliseconds of rest before the sentence is spoken

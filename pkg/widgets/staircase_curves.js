@@ -4,9 +4,9 @@
 
 import { eigenvalue } from "./closed_form.js";
 import { draggable, make, modeColours, path, put, scale, ticks } from "./draw.js";
-import { cursorTime, digits, guessTime, momentAt, pictureWords } from "./staircase_story.js";
+import { cursorTime, guessTime, momentAt, pictureWords } from "./staircase_story.js";
+import { digits, lowered, tickText } from "./words.js";
 
-const LOWERED = "₀₁₂₃₄₅₆₇₈₉";
 const TOP = 26; // title of the loss
 const GAP = 34; // title of the eigenvalues
 const FOOT = 58; // rail of the cursor, time ticks, name of the time axis
@@ -144,23 +144,18 @@ function drawFrame(parts, scene, axis, scales) {
   text(0, box.height - 8, "flow time", "ss-title");
   const { most } = scales;
   for (const value of ticks({ low: 0, high: most, log: false }, most > 5 ? 4 : most)) {
-    level(scales.loss.at(value), digits0(value));
+    level(scales.loss.at(value), tickText(value));
   }
   for (const value of [0, 0.5, 1]) level(scales.spectrum.at(value), String(value));
   for (const value of ticks(axis, Math.floor((box.right - box.left) / 58))) {
     const x = scales.x.at(value);
     line(x, x, box.base, box.base + 5, "ss-axis");
-    text(x, box.base + 31, digits0(value), "ss-tick ss-middle");
+    text(x, box.base + 31, tickText(value), "ss-tick ss-middle");
   }
   for (const base of [box.lossBase, box.base]) line(box.left, box.right, base, base, "ss-axis");
   parts.items = modeColours(d).map((colour, j) => makeMode(colour, j, d));
   // Earliest on top: the line at zero then has the colour of the mode to be learned next.
   modes.replaceChildren(...parts.items.map((item) => item.group).reverse());
-}
-
-// Ticks without trailing zeros: "5", "0.5".
-function digits0(value) {
-  return value >= 0.01 && value < 1e5 ? String(value) : digits(value);
 }
 
 function makeMode(colour, j, d) {
@@ -192,7 +187,7 @@ function drawSteps({ steps, far, box }, scene, axis, x) {
   put(far, {
     x: box.right - 4,
     y: box.base - 22,
-    text: beyond ? `τ${LOWERED[beyond.mode + 1]} = ${digits(beyond.time)} →` : "",
+    text: beyond ? `τ${lowered(beyond.mode + 1)} = ${digits(beyond.time)} →` : "",
   });
   let free = 46; // "loss" stands left of this
   visible.forEach(({ mode, time }, k) => {
@@ -202,7 +197,7 @@ function drawSteps({ steps, far, box }, scene, axis, x) {
     const twin = k > 0 && visible[k - 1].time === time;
     const fits = !twin && at - 9 > free;
     const last = visible.filter((step) => step.time === time).pop().mode;
-    const range = LOWERED[mode + 1] + (last > mode ? `₋${LOWERED[last + 1]}` : "");
+    const range = lowered(mode + 1) + (last > mode ? `₋${lowered(last + 1)}` : "");
     put(label, { x: at, y: 14, text: fits ? `τ${range}` : "" });
     if (fits) free = at + 9;
   });

@@ -5,6 +5,7 @@
 
 import { eigenvalue, lossOf, stepTimes } from "./closed_form.js";
 import { fraction, round } from "./draw.js";
+import { digits, gammaName, list, lowered, plural } from "./words.js";
 
 export const FEWEST = 2;
 export const MOST = 8;
@@ -115,45 +116,12 @@ export function momentAt(scene, time) {
   return { eigenvalues, loss: lossOf(eigenvalues), learned };
 }
 
-const RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹";
-const LOWERED = "₀₁₂₃₄₅₆₇₈₉";
-
-/** A number in three digits, or as a power of ten where it is very large or small. */
-export function digits(value) {
-  if (value === 0) return "0";
-  const size = Math.abs(value);
-  if (size >= 0.01 && size < 99950) {
-    const places = Math.max(0, 2 - Math.floor(Math.log10(size)));
-    return (value < 0 ? "−" : "") + size.toFixed(Math.min(places, 3));
-  }
-  const power = Math.floor(Math.log10(size) + 1e-9);
-  const lead = (size / 10 ** power).toFixed(1).replace(/\.0$/, "");
-  const raised = (power < 0 ? "⁻" : "") +
-    [...String(Math.abs(power))].map((k) => RAISED[k]).join("");
-  return `${value < 0 ? "−" : ""}${lead === "1" ? "" : `${lead}×`}10${raised}`;
-}
-
 /** Value of a bar: two places where they suffice. */
 export function barValue(gamma) {
   const size = Math.abs(gamma);
   if (size > 0 && (size < 0.01 || size >= 100)) return digits(gamma);
   const exact = Math.abs(size * 100 - Math.round(size * 100)) < 1e-6;
   return (gamma < 0 ? "−" : "") + size.toFixed(exact || size >= 1 ? 2 : 3);
-}
-
-/** "γ₂" for mode 1. */
-export function gammaName(mode) {
-  return `γ${LOWERED[mode + 1]}`;
-}
-
-function list(words) {
-  return words.length < 2
-    ? words.join("")
-    : `${words.slice(0, -1).join(", ")} and ${words[words.length - 1]}`;
-}
-
-function plural(count, noun) {
-  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 /** "1 of 5 modes learned at the cursor, t = 2.08." */
@@ -225,7 +193,7 @@ export function revealWords(scene, guess, k) {
       : `your guess, t = ${digits(guess)}, was right to within 5 %`;
   const earlier = scene.steps[k - 1];
   const why = earlier
-    ? ` Waiting times go nearly as 1/γ: τ${LOWERED[k + 1]}/τ${LOWERED[k]} = ` +
+    ? ` Waiting times go nearly as 1/γ: τ${lowered(k + 1)}/τ${lowered(k)} = ` +
       `${digits(time / earlier.time)}, ${gammaName(earlier.mode)}/${gammaName(mode)} = ` +
       `${digits(scene.gammas[earlier.mode] / scene.gammas[mode])}.`
     : "";
