@@ -30,8 +30,10 @@ MAY_IMPORT = {
     "spectra": {"_check", "_steps"},
     "kernels": {"_check"},
     "record": {"_check"},
-    "data": {"_check"},
-    "dynamics": THEORY,
+    "data": {"_check", "_fetch", "_folders", "_formats"},
+    **{half: {"_check"} for half in ("_fetch", "_folders", "_formats")},
+    "dynamics": {*THEORY, "_modes", "_start", "_end"},
+    **{half: THEORY for half in ("_modes", "_start", "_end")},
     "flow": THEORY,
     "kpca": THEORY,
     **{room: {"_check"} for room in ("views", "nets", "losses", "ntk")},
@@ -47,7 +49,9 @@ MAY_IMPORT = {
 }
 # Rooms that must start in well under a second, and so never load torch.
 LIGHT = {"_check", "spectra", "kernels", "record", "data", "dynamics", "flow", "kpca"}
+LIGHT |= {"_fetch", "_folders", "_formats"}
 LIGHT |= {"modes", "relatives", "plots", "widgets"}
+LIGHT |= {"_modes", "_start", "_end"}
 
 
 def _imports(room: str) -> set[str]:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy.sparse.linalg import eigsh
 
-from pkg import data, views
+from pkg import _folders, data, views
 
 # CIFAR-10 (JPEG copy), 500 images, recipe "standard": the 20 largest eigenvalues of
 # Gamma, geometric mean over seeds 0 to 7. The number of images belongs to the figure:
@@ -150,9 +150,9 @@ def test_a_small_class_gives_all_it_has(tmp_path, rng):
 
 
 def test_only_the_chosen_files_are_read(folder, monkeypatch):
-    read, open_rgb = [], data._open_rgb
+    read, open_rgb = [], _folders.open_rgb
     monkeypatch.setattr(
-        data, "_open_rgb", lambda path: read.append(path) or open_rgb(path)
+        _folders, "open_rgb", lambda path: read.append(path) or open_rgb(path)
     )
     data.load(folder, n=4)
     assert len(read) == 4
