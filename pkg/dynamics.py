@@ -1,20 +1,45 @@
-"""The linear Barlow Twins model, solved: f(x) = W x under ||W Gamma W^T - I||_F^2.
+"""The linear model, solved: f(x) = W x under every loss that has a closed form.
 
-Gradient flow from a small start learns the top eigenvectors of Gamma one at a time.
-Every formula here is derived in chapter 3; `pkg.flow` integrates the same model without
-any of them.
+Gradient flow from a small start learns one direction at a time: under Barlow Twins,
+||W Gamma W^T - I||_F^2, the top eigenvectors of Gamma. The formulas are derived in
+chapters 3, 4 and 6; `pkg.flow` integrates the same models without any of them. How a
+start is read lives in `pkg._start`, where a run ends in `pkg._end`.
 """
-
-import itertools
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
-from pkg import _check, spectra
+from pkg import _check, _modes
+from pkg._end import (
+    Levels,
+    batch_plateau,
+    final_weights,
+    levels,
+    slowed,
+    stable_lr,
+    swap_rate,
+)
+from pkg._start import EffectiveStart, ErrorOrder, effective_start, error_order
 from pkg.record import Trajectory
 
-Blocks = tuple[tuple[int, int], ...]
+__all__ = [
+    "EffectiveStart",
+    "ErrorOrder",
+    "Levels",
+    "batch_plateau",
+    "closed_form",
+    "cross_correlation",
+    "effective_start",
+    "error_order",
+    "final_weights",
+    "levels",
+    "second_moment",
+    "singular_values",
+    "stable_lr",
+    "step_times",
+    "step_widths",
+    "swap_rate",
+]
 
 
 def cross_correlation(
@@ -26,7 +51,7 @@ def cross_correlation(
     """Average the outer products of paired views, in both orders.
 
     Gamma = (1/2n) sum_i (x_i x'_i^T + x'_i x_i^T) is symmetric, and in a finite sample
-    almost never positive semi-definite. Introduced in chapter 3.
+    almost never positive semi-definite. Introduced in chapter 2.
 
     Parameters
     ----------
@@ -47,125 +72,43 @@ def cross_correlation(
     """
     x, x_prime = _check.paired("x", x, "x_prime", x_prime)
     if center:
-        mean = (x.mean(axis=0) + x_prime.mean(axis=0)) / 2
-        x, x_prime = x - mean, x_prime - mean
+        x, x_prime = _centred(x, x_prime)
     product = x.T @ x_prime
     return (product + product.T) / (2 * len(x))
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class EffectiveStart:
-    """The aligned start W(0) = U diag(s0) V^T that a small start behaves like.
-
-    Attributes
-    ----------
-    U, V : (d, d), (m, d)
-        Column j of U is the embedding direction in which mode j rises; V holds the top
-        eigenvectors of Gamma, rotated inside tied blocks.
-    s0, gammas : (d,)
-        Initial singular value and eigenvalue of each mode, the latter descending.
-    blocks : tuple of (int, int)
-        Half-open ranges of tied modes; an untied mode is a range of length one. The
-        last range may reach beyond mode d.
-    n_positive : int
-        Positive eigenvalues among all m: at most so many modes are ever learned.
-    """
-
-    U: Float[np.ndarray, "d d"]
-    V: Float[np.ndarray, "m d"]
-    s0: Float[np.ndarray, " d"]
-    gammas: Float[np.ndarray, " d"]
-    blocks: Blocks
-    n_positive: int
-
-
-def effective_start(
-    W0: Float[np.ndarray, "d m"],
-    Gamma: Float[np.ndarray, "m m"],
+def second_moment(
+    x: Float[np.ndarray, "n m"],
+    x_prime: Float[np.ndarray, "n m"],
     *,
-    tie_tol: float = 1e-6,
-) -> EffectiveStart:
-    """Replace a generic small start by the aligned start it behaves like.
+    center: bool = False,
+) -> Float[np.ndarray, "m m"]:
+    """Average the outer product of every view with itself.
 
-    Column j of W(0) V grows at its own rate until mode j saturates, and saturation
-    removes that direction from every later column: Gram-Schmidt, done by the dynamics
-    itself. Hence W(0) V = Q R gives U = Q and s_j(0) = R_jj. Modes with equal gamma
-    grow together, so inside a tied block the singular values of R take the place of
-    its diagonal. Introduced in chapter 5.
+    Sigma = (1/2n) sum_i (x_i x_i^T + x'_i x'_i^T). What Sigma has and Gamma has not is
+    the disagreement of the views: Sigma - Gamma is half the second moment of x - x', so
+    no direction has a gamma above its sigma. Introduced in chapter 2.
 
     Parameters
     ----------
-    W0 : (d, m)
-        Weights at time 0, small: the smaller, the better the match.
-    Gamma : (m, m)
-        Symmetric cross-correlation, of any signature.
-    tie_tol : float
-        Neighbours whose gammas differ by less than this share of the larger modulus
-        are treated as tied.
+    x, x_prime : (n, m)
+        Two views, row i with row i.
+    center : bool
+        Subtract the mean over all 2n views first.
 
     Returns
     -------
-    EffectiveStart
+    (m, m)
 
     Raises
     ------
     ValueError
-        If shapes disagree, d exceeds m, or W0 has no part along a mode it needs.
+        If the shapes differ or an entry is not finite.
     """
-    W0 = _check.finite("W0", W0, ndim=2)
-    Gamma = _check.symmetric("Gamma", Gamma)
-    d, m = W0.shape
-    if len(Gamma) != m:
-        raise ValueError(
-            f"`W0` is {W0.shape}, so `Gamma` must be ({m}, {m}); got {Gamma.shape}"
-        )
-    if d > m:
-        raise ValueError(
-            f"`W0` embeds in d = {d} dimensions, more than m = {m} features; use fewer"
-        )
-    every_gamma, every_v = spectra.top_eigenpairs(Gamma)
-    blocks = _tied_blocks(every_gamma, d, tie_tol)
-    # A tie may reach beyond mode d: then all its modes compete for the last outputs.
-    V = every_v[:, : blocks[-1][1]]
-    U, s0, V = _gram_schmidt(W0 @ V, V, blocks)
-    return EffectiveStart(
-        U=U,
-        V=V,
-        s0=s0,
-        gammas=every_gamma[:d],
-        blocks=blocks,
-        n_positive=spectra.count_positive(every_gamma),
-    )
-
-
-def _tied_blocks(gammas: np.ndarray, d: int, tie_tol: float) -> Blocks:
-    """Split modes into tied runs, as far as the run that holds mode d."""
-    size = np.maximum(np.abs(gammas[1:]), np.abs(gammas[:-1]))
-    cuts = np.flatnonzero(gammas[:-1] - gammas[1:] > tie_tol * size) + 1
-    edges = [0, *cuts.tolist(), len(gammas)]
-    return tuple((a, b) for a, b in itertools.pairwise(edges) if a < d)
-
-
-def _gram_schmidt(
-    columns: np.ndarray, V: np.ndarray, blocks: Blocks
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Turn columns W(0) V (d, k), k >= d, into U (d, d), s0 (d,) and V (m, d)."""
-    Q, R = np.linalg.qr(columns)
-    d = len(Q)
-    sign = np.where(np.diag(R) < 0, -1.0, 1.0)
-    U, R = Q * sign, sign[:, None] * R
-    s0, V_new = np.diag(R).copy(), V[:, :d].copy()
-    for start, stop in blocks:
-        if stop - start > 1:
-            rows, tied = slice(start, min(stop, d)), slice(start, stop)
-            left, s0[rows], right = np.linalg.svd(R[rows, tied], full_matrices=False)
-            U[:, rows], V_new[:, rows] = U[:, rows] @ left, V[:, tied] @ right.T
-    if s0.min() <= d * np.finfo(np.float64).eps * s0.max():
-        j = int(s0.argmin())
-        raise ValueError(
-            f"`W0` misses mode {j + 1}: s0 is {s0[j]:.3g} there. Draw W0 at random"
-        )
-    return U, s0, V_new
+    x, x_prime = _check.paired("x", x, "x_prime", x_prime)
+    if center:
+        x, x_prime = _centred(x, x_prime)
+    return (x.T @ x + x_prime.T @ x_prime) / (2 * len(x))
 
 
 def singular_values(
@@ -181,10 +124,11 @@ def singular_values(
     settle at gamma^{-1/2}, zero modes stand still, negative modes decay.
     Introduced in chapter 3.
 
-    Parameters and errors are those of `closed_form`; the result is (T, d).
+    Parameters and errors are those of `closed_form` under Barlow Twins; the result is
+    (T, d).
     """
-    growth, _, s0 = _growth(t, gammas, s0, lr)
-    return s0 * np.sqrt(growth)
+    modes = _modes.solve(gammas, s0, lr=lr)
+    return modes.s0 * np.sqrt(modes.growth(t))
 
 
 def closed_form(
@@ -192,55 +136,78 @@ def closed_form(
     gammas: Float[np.ndarray, " d"],
     s0: Float[np.ndarray, " d"] | float,
     *,
+    loss: str = "barlow_twins",
+    sigmas: Float[np.ndarray, " d"] | None = None,
+    beta: float = 1.0,
     lr: float | None = None,
 ) -> Trajectory:
-    """Solve the linear Barlow Twins model from a small aligned start.
+    """Solve the linear model from a small aligned start.
 
-    Every mode obeys its own logistic equation, so each eigenvalue of C rests near
-    zero, rises once, and settles at one. Well-separated gammas make the rises look
-    like the treads of a staircase. Introduced in chapter 3.
+    Every mode obeys its own logistic equation, so each eigenvalue rests near zero,
+    rises once, and settles: at one under Barlow Twins, at 1 - beta (1 - gamma / sigma)
+    under VICReg. Well-separated rates make the rises look like the treads of a
+    staircase. Introduced in chapter 3, other losses in chapter 6.
 
     Parameters
     ----------
     t : (T,)
-        Flow time: dW/dt = -dL/dW with L = ||C - I||_F^2. Gradient descent with
-        learning rate eta reaches time eta * k after k steps.
+        Flow time: dW/dt = -dL/dW. Gradient descent with learning rate eta reaches time
+        eta * k after k steps.
     gammas : (d,)
-        Eigenvalues of Gamma, largest first by convention, of any sign: a mode with
-        gamma <= 0 is never learned, and its column stays near zero.
+        Eigenvalues of Gamma, largest first by convention, of any sign: under Barlow
+        Twins a mode with gamma <= 0 is never learned, and its column stays near zero.
     s0 : float or (d,)
         Initial singular values of W: one for all modes, or one each. Steps are sharp
         when gammas * s0**2 << 1.
+    loss : "barlow_twins", "spectral" or "vicreg"
+        ||C - I||_F^2; or -2 tr(W Gamma W^T) + ||S||_F^2 with S = W Sigma W^T; or
+        2 beta tr(W (Sigma - Gamma) W^T) + ||S - I||_F^2. The last two are solved where
+        Sigma and Gamma share their eigenvectors, and with beta = 1 they differ by d.
+    sigmas : (d,), optional
+        Eigenvalues of Sigma in the order of `gammas`, for the losses that see Sigma.
+    beta : float
+        Weight of the invariance term of VICReg.
     lr : float, optional
-        Learning rate of plain gradient descent; left out, the continuous flow. The
-        growth from a small start is then exact, the approach to one only nearly. It
-        must lie below `stable_lr` of the moduli of gammas.
+        Learning rate of plain gradient descent on Barlow Twins; left out, the
+        continuous flow. The growth from a small start is then exact, the approach to
+        one only nearly. It must lie below `stable_lr` of the moduli of gammas.
 
     Returns
     -------
     Trajectory
-        ``eigenvalues`` is (T, d), column j belonging to ``gammas[j]``.
+        ``eigenvalues`` is (T, d), column j belonging to ``gammas[j]``: of C under
+        Barlow Twins, of the covariance S under the other two.
 
     Raises
     ------
     ValueError
         If `s0` is not positive (from s0 = 0 nothing ever moves), times do not
-        increase, a number is not finite, or `lr` is too large.
+        increase, a number is not finite, `lr` is too large, or an argument does not
+        belong to `loss`.
 
     References
     ----------
     Derived in chapter 3, after "On the Stepwise Nature of Self-Supervised
     Learning", arXiv:2303.15438.
     """
-    growth, gammas, s0 = _growth(t, gammas, s0, lr)
-    eigenvalues = gammas * s0**2 * growth  # c = gamma s^2
-    loss = np.sum((1.0 - eigenvalues) ** 2, axis=1)
+    modes = _modes.solve(gammas, s0, loss=loss, sigmas=sigmas, beta=beta, lr=lr)
+    eigenvalues = (
+        modes.weights * modes.s0**2 * modes.growth(t)
+    )  # gamma s^2 or sigma s^2
+    if loss == "barlow_twins":
+        value = np.sum((1.0 - eigenvalues) ** 2, axis=1)
+    else:
+        rhos = modes.gammas / modes.weights
+        # VICReg at beta = 1 is the spectral loss plus d.
+        invariance = 2.0 * beta * eigenvalues @ (1.0 - rhos)
+        value = invariance + np.sum((eigenvalues - 1.0) ** 2, axis=1)
+        value -= len(rhos) * (loss == "spectral")
     return Trajectory(
         t=t,
-        loss=loss,
+        loss=value,
         eigenvalues=eigenvalues,
         order="mode",
-        matrix="cross-correlation",
+        matrix="cross-correlation" if loss == "barlow_twins" else "covariance",
         source="closed form",
     )
 
@@ -250,11 +217,17 @@ def step_times(
     s0: Float[np.ndarray, " d"] | float,
     *,
     lr: float | None = None,
+    lambd: float = 1.0,
+    small_start: bool = False,
+    loss: str = "barlow_twins",
+    sigmas: Float[np.ndarray, " d"] | None = None,
+    beta: float = 1.0,
 ) -> Float[np.ndarray, " d"]:
     """Predict when each mode is half learned.
 
     The eigenvalue c_j of C crosses 1/2 at tau_j = ln(1/c_j(0) - 1) / (8 gamma_j).
-    Descent is slower, see `lr`. Introduced in chapter 3.
+    Descent is slower, see `lr`; so are later modes where `lambd` is small. Introduced
+    in chapter 3.
 
     Parameters
     ----------
@@ -265,6 +238,16 @@ def step_times(
     lr : float, optional
         Learning rate of plain gradient descent; left out, the continuous flow. A step
         multiplies a small mode by 1 + 4 lr gamma where the flow has e^(4 lr gamma).
+    lambd : float
+        Weight of the off-diagonal entries of C - I. Below one, every mode learned slows
+        the later ones down by the factor of `levels`; d = len(gammas) counts there.
+        Above one, times stay those of one.
+    small_start : bool
+        Leave out the start's own share of the last half: tau = -ln(c(0)) / (8 gamma),
+        the textbook form, later by -ln(1 - c(0)) / (8 gamma).
+    loss, sigmas, beta
+        As in `closed_form`. Under VICReg 8 g_j takes the place of 8 gamma_j, and half
+        learned is half of the final eigenvalue.
 
     Returns
     -------
@@ -274,126 +257,77 @@ def step_times(
     Raises
     ------
     ValueError
-        If a gamma is not positive (such a mode has no step), a mode starts half
-        learned or more, or `lr` is too large.
+        If a mode never grows (such a mode has no step), a mode starts half learned or
+        more, `lr` is too large, or an argument does not belong to `loss`.
     """
-    gammas = _check.positive("gammas", gammas, ndim=1)
-    gammas, s0 = _modes(gammas, s0)
-    c0 = gammas * s0**2
+    lambd = float(_check.positive("lambd", lambd, ndim=0))
+    if loss == "barlow_twins":
+        gammas = _check.positive("gammas", gammas, ndim=1)
+    elif lambd != 1.0:
+        raise ValueError(
+            f"`lambd` is {lambd:.3g}, but only Barlow Twins has off-diagonal terms to "
+            f"weigh; leave it out with loss {loss!r}"
+        )
+    modes = _modes.solve(gammas, s0, loss=loss, sigmas=sigmas, beta=beta, lr=lr)
+    rates, c0 = modes.rates, modes.fill
+    if np.any(rates <= 0):
+        j = int(np.flatnonzero(rates <= 0)[0])
+        raise ValueError(
+            f"mode {j + 1} is never learned: its rate 8 g is {rates[j]:.3g} with "
+            f"`beta` {beta:.3g}. Leave the mode out, or use a smaller beta"
+        )
     if np.any(c0 >= 0.5):
         j = int(np.flatnonzero(c0 >= 0.5)[0])
-        limit = float(np.sqrt(0.5 / gammas[j]))
+        limit = float(modes.s0[j] * np.sqrt(0.5 / c0[j]))
         raise ValueError(
-            f"`s0` is too large for a step: mode {j + 1} starts at eigenvalue "
-            f"{c0[j]:.3g}, already half learned. Use `s0` below {limit:.3g}"
+            f"`s0` is too large for a step: mode {j + 1} starts at "
+            f"{c0[j]:.3g} of its final eigenvalue, already half learned. "
+            f"Use `s0` below {limit:.3g}"
         )
-    return np.log1p((1.0 - 2.0 * c0) / c0) / _rates(gammas, lr)  # ln(1/c0 - 1)
+    if small_start:
+        times = -np.log(c0) / rates
+    else:
+        times = np.log1p((1.0 - 2.0 * c0) / c0) / rates  # ln(1/c0 - 1)
+    return slowed(times, lambd)
 
 
-def final_weights(Gamma: Float[np.ndarray, "m m"], d: int) -> Float[np.ndarray, "d m"]:
-    """Find the weights that a small start reaches, up to a rotation of the outputs.
+def step_widths(
+    gammas: Float[np.ndarray, " d"], *, low: float = 0.1, high: float = 0.9
+) -> Float[np.ndarray, " d"]:
+    """Predict how long each mode takes from one level to another.
 
-    Row j is gamma_j^{-1/2} v_j^T. Of all W with W Gamma W^T = I it has the least
-    norm, sum_j 1 / gamma_j. Introduced in chapter 3.
-
-    Parameters
-    ----------
-    Gamma : (m, m)
-        Symmetric cross-correlation.
-    d : int
-        Embedding dimensions.
-
-    Returns
-    -------
-    (d, m)
-        W, rows in the order in which they are learned.
-
-    Raises
-    ------
-    ValueError
-        If Gamma has fewer than `d` positive eigenvalues: no weights reach C = I.
-    """
-    d = _check.count("d", d)
-    gammas, V = spectra.top_eigenpairs(_check.symmetric("Gamma", Gamma))
-    n_positive = spectra.count_positive(gammas)
-    if d > n_positive:
-        raise ValueError(
-            f"`d` is {d}, but Gamma has only {n_positive} positive eigenvalues and "
-            "other modes are never learned; use fewer dimensions or more pairs"
-        )
-    return V[:, :d].T / np.sqrt(gammas[:d, None])
-
-
-def stable_lr(gammas: Float[np.ndarray, " d"]) -> float:
-    """Give the learning rate from which descent no longer settles on the top modes.
-
-    At C = I the largest curvature of the loss is 8 gamma_1, so descent is stable below
-    1 / (4 gamma_1), and without overshoot below half of that. See chapter 5.
+    A logistic curve of rate 8 gamma goes from `low` to `high` in
+    [logit(high) - logit(low)] / (8 gamma), wherever it started; from a tenth to nine
+    tenths that is 2 ln 9 / (8 gamma). Steps look separate when the waits between them
+    are longer than the widths. Introduced in chapter 3.
 
     Parameters
     ----------
     gammas : (d,)
-        Eigenvalues of Gamma; the largest must be positive.
+        Eigenvalues of Gamma, all positive; under VICReg the g_j of `closed_form`.
+    low, high : float
+        Shares of the final eigenvalue, 0 < low < high < 1.
 
     Returns
     -------
-    float
+    (d,)
+        Flow times.
 
     Raises
     ------
     ValueError
-        If no gamma is positive: nothing is learned at any rate.
+        If a gamma is not positive (such a mode has no step), or the levels are not in
+        order between 0 and 1.
     """
-    gammas = _check.finite("gammas", gammas, ndim=1)
-    top = float(gammas.max())
-    if top <= 0:
+    gammas = _check.positive("gammas", gammas, ndim=1)
+    if not 0.0 < low < high < 1.0:
         raise ValueError(
-            f"`gammas` has no positive entry (the largest is {top:.3g}), so no mode is "
-            "learned at any rate; the two views of an image must agree on something"
+            f"`low` and `high` must satisfy 0 < low < high < 1; got {low:.3g} and "
+            f"{high:.3g}"
         )
-    return 1.0 / (4.0 * top)
+    return np.log(high * (1.0 - low) / (low * (1.0 - high))) / (8.0 * gammas)
 
 
-def _growth(
-    t: np.ndarray, gammas: np.ndarray, s0: np.ndarray | float, lr: float | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return s(t)^2 / s(0)^2 (T, d), with the cleaned gammas and s0 (d,)."""
-    t = _check.times("t", t)
-    gammas, s0 = _modes(gammas, s0)
-    c0, negative = gammas * s0**2, gammas < 0
-    # Whatever the sign of gamma, only decaying exponentials: exp(8 gamma t) overflows
-    # long before the slowest mode has moved.
-    # A mode so weak that c0 underflows stands still, as one with gamma = 0.
-    rates = np.abs(_rates(gammas, lr) * (c0 != 0))
-    decay = np.exp(-rates[:, None] * t)  # (d, T): long rows are quick rows
-    rest = np.where(negative, 1.0 - c0, c0)[:, None]  # left when decay is over
-    growth = 1.0 / (rest + (1.0 - rest) * decay)
-    growth[negative] *= decay[negative]
-    return growth.T, gammas, s0
-
-
-def _rates(gammas: np.ndarray, lr: float | None) -> np.ndarray:
-    """Growth rate of each small eigenvalue of C: under the flow, or under descent."""
-    if lr is None:
-        return 8.0 * gammas
-    lr = float(_check.positive("lr", lr, ndim=0))
-    limit = stable_lr(np.abs(gammas))
-    if lr >= limit:
-        raise ValueError(f"`lr` is {lr:.3g}; descent is stable only below {limit:.3g}")
-    return 2.0 * np.log1p(4.0 * lr * gammas) / lr
-
-
-def _modes(gammas: np.ndarray, s0: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-    gammas = _check.finite("gammas", gammas, ndim=1)
-    s0 = _check.positive("s0", s0)
-    if s0.shape not in ((), gammas.shape):
-        raise ValueError(
-            f"`s0` must be one number or one per mode; got shape {s0.shape} for "
-            f"{len(gammas)} gammas"
-        )
-    if s0.min() < 1e-100 or s0.max() > 1e100:
-        raise ValueError(
-            f"`s0` runs from {s0.min():.3g} to {s0.max():.3g}, and gamma s0^2 would "
-            "leave float64; stay between 1e-100 and 1e100"
-        )
-    return gammas, s0 + np.zeros_like(gammas)  # one each
+def _centred(x: np.ndarray, x_prime: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    mean = (x.mean(axis=0) + x_prime.mean(axis=0)) / 2
+    return x - mean, x_prime - mean

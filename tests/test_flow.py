@@ -128,11 +128,6 @@ REFUSALS = {
         ValueError,
         "`steps` must be at least 1; got 0",
     ),
-    "a rate that diverges": (
-        lambda: flow.descend(np.ones((2, 3)), VIEWS, VIEWS, lr=10.0, steps=50),
-        RuntimeError,
-        "gradient descent diverged by step 1 with `lr` 10",
-    ),
     "an asymmetric Gamma": (
         lambda: flow.integrate(np.ones((1, 2)), np.array([[1.0, 2.0], [0.0, 1.0]]),
                                np.array([0.0, 1.0])),
@@ -145,6 +140,15 @@ REFUSALS = {
         "`t` must increase; entry 1 is 0.5 after 1",
     ),
 }  # fmt: skip
+
+
+def test_a_rate_beyond_stability_is_named_and_a_divergence_is_an_error():
+    """Warned before the first step, stopped at the step that leaves every bound."""
+    with (
+        pytest.warns(UserWarning, match=r"settles only below 1 / \(4 gamma_1\) = 0.00"),
+        pytest.raises(RuntimeError, match="diverged by step 1 with `lr` 10"),
+    ):
+        flow.descend(np.ones((2, 3)), VIEWS, VIEWS, lr=10.0, steps=50)
 
 
 @pytest.mark.parametrize("case", REFUSALS)
