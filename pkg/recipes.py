@@ -10,6 +10,7 @@ A record is one call of one function with one configuration, both kept here.
 """
 
 import argparse
+import ast
 import datetime
 import hashlib
 import os
@@ -289,11 +290,31 @@ def _check_root(recipe: Recipe, root: str | Path | None) -> None:
 
 
 def _code() -> dict[str, str]:
-    here = Path(__file__).parent
+    """Hash every room that decides the numbers, its private halves with it."""
     return {
-        room: hashlib.sha256((here / f"{room}.py").read_bytes()).hexdigest()[:16]
+        room: hashlib.sha256(b"".join(_sources(room))).hexdigest()[:16]
         for room in ROOMS
     }
+
+
+def _sources(room: str) -> list[bytes]:
+    """Read a room and the private halves `_*.py` that it imports, in their order."""
+    here, found = Path(__file__).parent, [room]
+    for name in found:  # grows while it is read: a half may import a half
+        text = (here / f"{name}.py").read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and node.module == "pkg":
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module is not None:
+                names = [node.module.removeprefix("pkg.")]
+            else:
+                continue
+            # The guards check numbers and decide none.
+            halves = [n for n in names if n.startswith("_") and n != "_check"]
+            found += [
+                n for n in halves if n not in found and (here / f"{n}.py").exists()
+            ]
+    return [(here / f"{name}.py").read_bytes() for name in found]
 
 
 def _state(recipe: Recipe, folder: Path) -> str:

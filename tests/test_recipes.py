@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,6 +70,15 @@ def test_thinning_keeps_first_crossings_to_a_percent(tiny):
         crossed = [np.interp(0.5, c, run.t) for c in run.eigenvalues.T]
         np.testing.assert_allclose(crossed, measured, rtol=0.01)
         assert len(run.t) <= 400 and run.step[-1] == SMALL["steps"]
+
+
+def test_a_room_is_hashed_with_its_private_halves():
+    """Moving a formula into a half must not hide its changes from the records."""
+    folder = Path(recipes.__file__).parent
+    for room, half in (("dynamics", "_modes"), ("dynamics", "_start")):
+        assert (folder / f"{half}.py").read_bytes() in recipes._sources(room)
+    guards = (folder / "_check.py").read_bytes()
+    assert guards not in recipes._sources("dynamics")
 
 
 def test_run_then_check_by_hand(small, tmp_path, capsys):
