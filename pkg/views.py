@@ -1,4 +1,4 @@
-"""Two random views of each image: crop, flip, colour.
+"""Two random views of each image: crop, flip, colour, blur.
 
 Drawing and applying are apart. ``draw`` makes the random numbers on the CPU, so they
 agree on every machine; ``apply`` is a plain function of images and numbers, so the
@@ -10,83 +10,18 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8
 from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample
+from torch.nn.functional import grid_sample
 
-from pkg import _check
+from pkg import _check, _colour
+from pkg._view_recipes import RECIPES, Recipe, named
 
-# ITU-R BT.601: how bright the eye finds red, green and blue.
-LUMA = (0.299, 0.587, 0.114)
+__all__ = ["RECIPES", "Params", "Recipe", "apply", "draw", "flat_pairs", "pair"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How much two views of an image may differ.
-
-    Attributes
-    ----------
-    scale : (low, high)
-        Area of the crop, uniform, as a share of the image's area.
-    ratio : (low, high)
-        Width over height of the crop, log-uniform, in units of the image's own
-        ratio. A side that would be longer than the image is cut to its length.
-    flip : float
-        Probability of a mirror image, left to right.
-    brightness, contrast, saturation : float
-        Strength b of each: its factor is uniform in [1 - b, 1 + b].
-    jitter : float
-        Probability that a view has those three changed, all together.
-    grey : float
-        Probability that a view loses its colour.
-
-    Raises
-    ------
-    ValueError
-        If a range is not 0 < low <= high, `scale` passes 1, or a probability or
-        strength is not between 0 and 1.
-    """
-
-    scale: tuple[float, float] = (0.2, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: float = 0.5
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.4
-    jitter: float = 0.8
-    grey: float = 0.2
-
-    def __post_init__(self) -> None:
-        for name in ("scale", "ratio"):
-            span = _check.positive(name, getattr(self, name), ndim=1)
-            highest = 1.0 if name == "scale" else np.inf
-            if len(span) != 2 or not span[0] <= span[1] <= highest:
-                limit = " <= 1" if name == "scale" else ""
-                raise ValueError(
-                    f"`{name}` must be (low, high) with low <= high{limit}; got "
-                    f"{getattr(self, name)}"
-                )
-        for field in fields(self)[2:]:
-            value = getattr(self, field.name)
-            if not 0 <= value <= 1:
-                raise ValueError(f"`{field.name}` must be between 0 and 1; got {value}")
-
-
-# "standard" is ours: SimCLR's crop, flip, jitter and grey, weaker in colour, without
-# hue and blur. "strong" and "weak" are the two ends that the demo networks train with.
-RECIPES = {
-    "standard": Recipe(),
-    "strong": Recipe(scale=(0.3, 1.0), jitter=1.0),
-    "weak": Recipe(
-        scale=(0.7, 1.0),
-        ratio=(0.9, 1.1),
-        brightness=0.1,
-        contrast=0.1,
-        saturation=0.1,
-        jitter=1.0,
-        grey=0.0,
-    ),
-}
+# Colour takes some sixty small passes. Over a block of views that fits a processor's
+# cache they cost about a tenth less than over a whole large batch.
+BLOCK_BYTES = 2**22
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -104,8 +39,16 @@ class Params:
         Whether the crop is mirrored left to right.
     brightness, contrast, saturation : (n,)
         Factors; 1 changes nothing.
+    hue : (n,)
+        Turn of the colour circle; 1 is once round, 0 changes nothing.
+    order : (n,)
+        Which of the 24 orders of those four; 0 is the order of this list.
     grey : (n,)
         Whether colour is lost.
+    blur : (n,)
+        Standard deviation in pixels; 0 leaves the view sharp.
+    solarise : (n,)
+        Whether values from one half up are inverted.
     """
 
     box: Float32[Tensor, "n 4"]
@@ -113,7 +56,11 @@ class Params:
     brightness: Float32[Tensor, " n"]
     contrast: Float32[Tensor, " n"]
     saturation: Float32[Tensor, " n"]
+    hue: Float32[Tensor, " n"]
+    order: Int64[Tensor, " n"]
     grey: Bool[Tensor, " n"]
+    blur: Float32[Tensor, " n"]
+    solarise: Bool[Tensor, " n"]
 
     def __len__(self) -> int:
         return len(self.box)
@@ -146,7 +93,7 @@ def draw(n: int, recipe: str | Recipe, generator: torch.Generator) -> Params:
         on the CPU: draws on other devices would differ from machine to machine.
     """
     n = _check.count("n", n)
-    recipe = _recipe(recipe)
+    recipe = named(recipe)
     if generator.device.type != "cpu":
         raise ValueError(
             f"`generator` must be on the CPU, so that draws agree on every machine; "
@@ -154,20 +101,28 @@ def draw(n: int, recipe: str | Recipe, generator: torch.Generator) -> Params:
         )
     # One column a number, all drawn whatever the recipe: two recipes with one seed
     # then share their crops.
+    later = _branch(generator)
     u = torch.rand((n, 10), generator=generator)
-    jittered = u[:, 5] < recipe.jitter
+    v = torch.rand((n, 5), generator=later)
+    jittered, blurred = u[:, 5] < recipe.jitter, v[:, 2] < recipe.blur
 
-    def factor(column: int, strength: float) -> Tensor:
-        wide = 1 + strength * (2 * u[:, column] - 1)
-        return torch.where(jittered, wide, torch.ones(n))
+    def spread(column: Tensor, centre: float, strength: float) -> Tensor:
+        wide = centre + strength * (2 * column - 1)
+        return torch.where(jittered, wide, centre)
 
+    low, high = recipe.sigma
+    order = (v[:, 0] * len(_colour.ORDERS)).long()
     return Params(
         box=_boxes(u[:, :4], recipe),
         flip=u[:, 4] < recipe.flip,
-        brightness=factor(6, recipe.brightness),
-        contrast=factor(7, recipe.contrast),
-        saturation=factor(8, recipe.saturation),
+        brightness=spread(u[:, 6], 1.0, recipe.brightness),
+        contrast=spread(u[:, 7], 1.0, recipe.contrast),
+        saturation=spread(u[:, 8], 1.0, recipe.saturation),
+        hue=spread(v[:, 1], 0.0, recipe.hue),
+        order=order if recipe.order == "random" else torch.zeros_like(order),
         grey=u[:, 9] < recipe.grey,
+        blur=torch.where(blurred, low + (high - low) * v[:, 3], 0.0),
+        solarise=v[:, 4] < recipe.solarise,
     )
 
 
@@ -181,9 +136,12 @@ def apply(
     image back, and samples within half a pixel of the border repeat its last pixel.
     A box smaller than the image is enlarged, so nothing aliases.
 
-    Colour follows in a fixed order, each result cut to [0, 1]: brightness multiplies;
-    contrast scales the distance to the view's mean grey; saturation scales the
-    distance to each pixel's grey; last, grey replaces all three channels.
+    Colour follows in the view's own order, each result cut to [0, 1]: brightness
+    multiplies; contrast scales the distance to the view's mean grey; saturation scales
+    the distance to each pixel's grey; hue turns the colour circle of HSV. Then grey
+    replaces all three channels; the blur, whose kernel reaches a twentieth of the
+    height to each side and at least one pixel, repeats the border; last, solarise
+    inverts what is bright. Values stay real numbers: nothing is rounded to 256 levels.
 
     Parameters
     ----------
@@ -200,15 +158,38 @@ def apply(
     Raises
     ------
     ValueError
-        If `images` is not (n, h, w, 3) uint8, or `params` has another length.
+        If `images` is not (n, h, w, 3) uint8, `params` has another length, or a view
+        is to be blurred whose kernel is longer than the image's sides.
+
+    References
+    ----------
+    The colour operations are those of torchvision's ``ColorJitter``, which the code of
+    Barlow Twins and VICReg calls. SimCLR's code calls TensorFlow's, whose contrast is
+    about each channel's mean.
     """
-    x = _floats(images)
+    return _make(_floats(images), params)
+
+
+def _make(x: Float32[Tensor, "n 3 h w"], params: Params) -> Float32[Tensor, "n 3 h w"]:
     if len(x) != len(params):
         raise ValueError(
             f"`params` must have one row an image; got {len(params)} rows for "
             f"{len(x)} images. Slice both alike"
         )
-    return _colour(_crop(x, params), params)
+    reach = 2 * _colour.blur_radius(x.shape[2]) + 1
+    if min(x.shape[2:]) < reach and bool(params.blur.any()):
+        raise ValueError(
+            f"`images` are {x.shape[2]} x {x.shape[3]} pixels, too small for a blur "
+            f"whose kernel has {reach}; pass larger images or a recipe with blur=0"
+        )
+    x = _crop(x, params)
+    block = len(x)
+    if x.device.type == "cpu":
+        block = max(1, BLOCK_BYTES // (x[0].numel() * x.element_size()))
+    for start in range(0, len(x), block):
+        rows = slice(start, start + block)
+        _paint(x[rows], params[rows])
+    return x
 
 
 def pair(
@@ -224,7 +205,8 @@ def pair(
     images : (n, h, w, 3) uint8
         NumPy array, or tensor on any device.
     recipe : str or Recipe
-        A name in ``RECIPES``, or a recipe of your own.
+        A name in ``RECIPES``, or a recipe of your own; its `second`, if it has one,
+        makes `x_prime`.
     generator : torch.Generator
         On the CPU; the numbers of `x` are drawn first, then those of `x_prime`.
 
@@ -238,9 +220,10 @@ def pair(
     ValueError
         As ``draw`` and ``apply``.
     """
-    first = draw(len(images), recipe, generator)
-    second = draw(len(images), recipe, generator)
-    return apply(images, first), apply(images, second)
+    recipe, whole = named(recipe), _floats(images)
+    first = draw(len(whole), recipe, generator)
+    second = draw(len(whole), recipe.second or recipe, generator)
+    return _make(whole, first), _make(whole, second)
 
 
 def flat_pairs(
@@ -271,14 +254,17 @@ def flat_pairs(
     Raises
     ------
     ValueError
-        As ``pair``; or if a channel is constant, which no scale makes standard.
+        As ``pair``; or if a channel is constant, which no scale makes standard. Images
+        that are all one colour are refused too: their views differ by chance alone.
     """
     generator = torch.Generator().manual_seed(_check.count("seed", seed, low=0))
     both = torch.stack(pair(images, recipe, generator=generator))
     views = both.numpy().astype(np.float64)  # (2, n, 3, h, w)
     over = (0, 1, 3, 4)
     spread = views.std(axis=over, keepdims=True)
-    if not spread.all():
+    # Interpolation leaves some 1e-8 on a constant.
+    constant = np.all(images == images[:1, :1, :1])
+    if constant or not (spread > 1e-6).all():
         raise ValueError(
             "`images` has a channel that never varies, so it cannot be standardised; "
             "pass images with some content"
@@ -288,10 +274,15 @@ def flat_pairs(
     return x, x_prime
 
 
-def _recipe(recipe: str | Recipe) -> Recipe:
-    if isinstance(recipe, Recipe):
-        return recipe
-    return RECIPES[_check.choice("recipe", recipe, tuple(RECIPES))]
+def _branch(generator: torch.Generator) -> torch.Generator:
+    """Return a stream of its own for the numbers that came with later editions.
+
+    Its seed is what `generator` would draw next, and `generator` does not move: so
+    the first ten numbers of every view, and all draws after it, are what they were.
+    """
+    twin = torch.Generator()
+    twin.set_state(generator.get_state())
+    return twin.manual_seed(int(torch.randint(2**62, (), generator=twin)))
 
 
 def _boxes(u: Float[Tensor, "n 4"], recipe: Recipe) -> Float32[Tensor, "n 4"]:
@@ -307,14 +298,19 @@ def _boxes(u: Float[Tensor, "n 4"], recipe: Recipe) -> Float32[Tensor, "n 4"]:
 
 
 def _floats(images: np.ndarray | Tensor) -> Float32[Tensor, "n 3 h w"]:
-    # torch.tensor copies: images at rest are read-only, which torch cannot share.
-    x = torch.tensor(images) if isinstance(images, np.ndarray) else images
-    if x.dtype != torch.uint8 or x.ndim != 4 or x.shape[3] != 3 or not x.numel():
-        raise ValueError(
-            f"`images` must be (n, height, width, 3) of uint8, with n >= 1; got "
-            f"{tuple(x.shape)} of {x.dtype}"
-        )
-    return x.permute(0, 3, 1, 2).to(torch.float32) / 255
+    found = f"{type(images)}"
+    if isinstance(images, np.ndarray | Tensor):
+        found = f"{tuple(images.shape)} of {images.dtype}"
+        if str(images.dtype).endswith("uint8") and images.ndim == 4:
+            if images.shape[3] == 3 and min(images.shape) > 0:
+                # torch.tensor copies: images at rest are read-only, and torch
+                # cannot share those.
+                x = torch.tensor(images) if isinstance(images, np.ndarray) else images
+                return x.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+    raise ValueError(
+        f"`images` must be (n, height, width, 3) of uint8, with n >= 1; got {found}. "
+        f"data.load returns such images, as .x"
+    )
 
 
 def _crop(x: Float[Tensor, "n 3 h w"], params: Params) -> Float[Tensor, "n 3 h w"]:
@@ -322,31 +318,31 @@ def _crop(x: Float[Tensor, "n 3 h w"], params: Params) -> Float[Tensor, "n 3 h w
     left, top, width, height = params.box.to(x.device).unbind(1)
     mirror = torch.where(params.flip.to(x.device), -1.0, 1.0)
     # grid_sample counts from -1 to 1 across the image: the box's half-widths scale,
-    # its centre shifts.
-    theta = x.new_zeros((len(x), 2, 3))
-    theta[:, 0, 0] = mirror * width
-    theta[:, 0, 2] = 2 * left + width - 1
-    theta[:, 1, 1] = height
-    theta[:, 1, 2] = 2 * top + height - 1
-    grid = affine_grid(theta, list(x.shape), align_corners=False)
+    # its centre shifts. Rows and columns apart cost less than affine_grid's matrices.
+    grid = x.new_empty((len(x), *x.shape[2:], 2))
+    for axis, scale, shift in (
+        (0, mirror * width, 2 * left + width - 1),
+        (1, height, 2 * top + height - 1),
+    ):
+        pixels = x.shape[3 - axis]
+        centres = torch.linspace(-1, 1, pixels, device=x.device) * (pixels - 1) / pixels
+        places = scale[:, None] * centres + shift[:, None]  # (n, pixels)
+        grid[..., axis] = places[:, None, :] if axis == 0 else places[:, :, None]
     return grid_sample(
         x, grid, mode="bilinear", padding_mode="border", align_corners=False
     )
 
 
-def _colour(x: Float[Tensor, "n 3 h w"], params: Params) -> Float[Tensor, "n 3 h w"]:
-    def column(values: Tensor) -> Tensor:
-        return values.to(x.device)[:, None, None, None]
-
-    x = (x * column(params.brightness)).clamp(0, 1)
-    mean = _luma(x).mean(dim=(2, 3), keepdim=True)
-    x = (mean + column(params.contrast) * (x - mean)).clamp(0, 1)
-    luma = _luma(x)
-    x = (luma + column(params.saturation) * (x - luma)).clamp(0, 1)
-    return torch.where(column(params.grey), _luma(x), x)
-
-
-def _luma(x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 h w"]:
-    # No matrix product: its rounding would depend on how many images are in x.
-    red, green, blue = x.unbind(1)
-    return (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue).unsqueeze(1)
+def _paint(x: Float[Tensor, "n 3 h w"], params: Params) -> None:
+    """Change colour and sharpness, in place."""
+    factors = torch.stack([params.brightness, params.contrast, params.saturation], 1)
+    _colour.jitter(x, factors, params.hue, params.order)
+    for chosen, change in (
+        (params.grey, lambda some, _: _colour.grey(some)),
+        (params.blur > 0, lambda some, rows: _colour.blur(some, params.blur[rows])),
+        (params.solarise, lambda some, _: _colour.solarise(some)),
+    ):
+        rows = torch.nonzero(chosen).squeeze(1)
+        if len(rows):
+            there = rows.to(x.device)
+            x[there] = change(x[there], rows)
