@@ -175,7 +175,7 @@ def fetch(name: str, split: str, root: Path, present: Callable[[], bool]) -> Non
     import filelock
 
     remotes = _remotes(name, split)
-    if os.environ.get(OFFLINE, "0") != "0":
+    if os.environ.get(OFFLINE, "") not in ("", "0"):
         urls = " and ".join(remote.urls[0] for remote in remotes)
         raise RuntimeError(
             f"`download` is True, but {OFFLINE} is set in the environment, so the "

@@ -21,6 +21,7 @@ import threading
 import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -348,6 +349,19 @@ def test_a_pickle_with_other_bytes_is_never_opened(tmp_path, monkeypatch):
     assert not (tmp_path / "exploded").exists()
 
 
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
+
+
+@pytest.mark.skipif(not DEBIAN.exists(), reason="needs Debian's Fashion-MNIST")
+def test_the_published_fashion_mnist_is_read(monkeypatch):
+    """The real files, where a package has laid them: packed anew, content the same."""
+    monkeypatch.undo()
+    images = data.load("fashion_mnist", root=DEBIAN)
+    assert images.x.shape == (60_000, 28, 28, 3)
+    np.testing.assert_array_equal(np.bincount(images.y), 6000)
+    assert images.classes[images.y[0]] == "ankle boot"
+
+
 def test_stl10_labelled_needs_no_unlabelled_file(tmp_path):
     fill(tmp_path, "stl10")
     (tmp_path / "stl10_binary/unlabeled_X.bin").unlink()
@@ -577,7 +591,10 @@ def test_a_bad_answer_is_reported_and_leaves_nothing(
 @pytest.mark.parametrize("kind", [kind for kind, _, _ in BAD_ANSWERS])
 def test_the_next_source_makes_up_for_a_bad_one(tmp_path, offer, loopback, kind):
     offer(kind, "good")
+    started = time.monotonic()
     images = data.load("cifar10", root=tmp_path, download=True)
+    # A silent source is left after 0.4 s here; it would hold out for 30.
+    assert time.monotonic() - started < 10
     np.testing.assert_array_equal(images.x, pictures("cifar10", "train")[0])
     assert loopback.asked == [f"/{kind}", "/good"]
     assert left_in(tmp_path) == ["cifar-10-batches-bin"]
@@ -638,6 +655,10 @@ def test_the_environment_can_forbid_the_network(tmp_path, monkeypatch, offer, lo
     with pytest.raises(RuntimeError, match=r"STEPWISE_OFFLINE is set.*Unset it"):
         data.load("cifar10", root=tmp_path, download=True)
     assert loopback.asked == [] and left_in(tmp_path) == []
+    for off in ("0", ""):
+        monkeypatch.setenv(_fetch.OFFLINE, off)
+        data.load("cifar10", root=tmp_path / f"off{off}", download=True)
+    monkeypatch.setenv(_fetch.OFFLINE, "1")
     # What is there already needs no network.
     assert (
         len(data.load("cifar10", root=fill(tmp_path, "cifar10"), download=True)) == 20
