@@ -38,6 +38,15 @@ def positive(name: str, values: Any, *, ndim: int | None = None) -> np.ndarray:
     return values
 
 
+def nonnegative(name: str, values: Any, *, ndim: int | None = None) -> np.ndarray:
+    """Return `values` as float64; raise ValueError if one is below zero."""
+    values = finite(name, values, ndim=ndim)
+    good = values >= 0
+    if not good.all():
+        _refuse(name, values, good, "be zero or positive")
+    return values
+
+
 def symmetric(name: str, matrix: Any) -> np.ndarray:
     """Return the symmetric part of a square `matrix` as float64.
 

@@ -52,7 +52,7 @@ def final_weights(
     """
     d = _check.count("d", d)
     Gamma = _check.symmetric("Gamma", Gamma)
-    beta = float(_check.positive("beta", beta, ndim=0))
+    beta = float(_check.nonnegative("beta", beta, ndim=0))
     if Sigma is None:
         if beta != 1.0:
             raise ValueError(
@@ -273,11 +273,11 @@ def swap_rate(
     Raises
     ------
     ValueError
-        If a sigma or `beta` is not positive, or the lengths differ.
+        If a sigma is not positive, `beta` is negative, or the lengths differ.
     """
     gammas = _check.finite("gammas", gammas, ndim=1)
     sigmas = _check.positive("sigmas", sigmas, ndim=1)
-    beta = float(_check.positive("beta", beta, ndim=0))
+    beta = float(_check.nonnegative("beta", beta, ndim=0))
     if gammas.shape != sigmas.shape:
         raise ValueError(
             f"`gammas` and `sigmas` must have one length; got {len(gammas)} and "

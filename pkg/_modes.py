@@ -130,7 +130,7 @@ def _second_moments(
 ) -> tuple[np.ndarray, float]:
     """Check `loss` with what belongs to it, and return sigmas (d,) and beta."""
     _check.choice("loss", loss, LOSSES)
-    beta = float(_check.positive("beta", beta, ndim=0))
+    beta = float(_check.nonnegative("beta", beta, ndim=0))
     if loss != "vicreg" and beta != 1.0:
         raise ValueError(
             f"`beta` is {beta:.3g}, but only loss 'vicreg' has a beta; leave it out "

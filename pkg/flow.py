@@ -308,11 +308,13 @@ def _downhill(C: np.ndarray, W_Gamma: np.ndarray, lambd: float = 1.0) -> np.ndar
 
 def _check_loss(loss: str, Sigma: np.ndarray | None, lambd: float, beta: float) -> None:
     _check.choice("loss", loss, LOSSES)
+    _check.positive("lambd", lambd, ndim=0)
+    _check.nonnegative("beta", beta, ndim=0)
     for name, value, owner in (
         ("lambd", lambd, "barlow_twins"),
         ("beta", beta, "vicreg"),
     ):
-        if float(_check.positive(name, value, ndim=0)) != 1.0 and loss != owner:
+        if value != 1.0 and loss != owner:
             raise ValueError(
                 f"`{name}` is {value:.3g}, but only loss {owner!r} has a {name}; leave "
                 f"it out with loss {loss!r}"
