@@ -38,6 +38,11 @@ class Remote:
     folder: str = ""  # below the root, for a file that is kept as it is
     members: dict[str, int] = field(default_factory=dict)  # of an archive: path, bytes
 
+    @property
+    def verb(self) -> str:
+        """What a reader who fetched it by hand does with it."""
+        return "unpack" if self.members else "put"
+
 
 # Sizes and SHA-256 of the archives are those of TensorFlow Datasets 4.9. The second
 # source of CIFAR-10 is the copy that Swift for TensorFlow kept.
@@ -179,7 +184,8 @@ def fetch(name: str, split: str, root: Path, present: Callable[[], bool]) -> Non
         urls = " and ".join(remote.urls[0] for remote in remotes)
         raise RuntimeError(
             f"`download` is True, but {OFFLINE} is set in the environment, so the "
-            f"network is not used. Unset it, or put {urls} into {root} by hand"
+            f"network is not used. Unset it, or get {urls} by another road and "
+            f"{remotes[0].verb} it in {root}"
         )
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -245,7 +251,9 @@ def _download(remote: Remote, folder: Path) -> Path:
                 )
                 return Path(path)
             except (_Stalled, requests.RequestException) as error:
-                failures[url] = str(error)
+                # urllib3 wraps the reason in the address, which we give ourselves.
+                wrapped = error.args[0] if error.args else error
+                failures[url] = str(getattr(wrapped, "reason", error))
             # pooch raises ValueError where the hash differs.
             except (_WrongFile, ValueError) as error:
                 failures[url] = str(error)
@@ -254,7 +262,7 @@ def _download(remote: Remote, folder: Path) -> Path:
     raise RuntimeError(
         f"{remote.file} could not be downloaded, and nothing of it was kept. {told}. "
         f"Try again later, or fetch it by hand ({remote.size:,} bytes, SHA-256 "
-        f"{remote.sha256}) and unpack it where `root` points"
+        f"{remote.sha256}) and {remote.verb} it where `root` points"
     )
 
 
@@ -310,7 +318,7 @@ class _Watch:
 
     def reset(self) -> None:
         self.bar.reset()
-        self.received = self.before = 0
+        self.received, self.before, self.since = 0, 0, time.monotonic()
 
     def close(self) -> None:
         self.bar.close()
