@@ -1,0 +1,162 @@
+/**
+ * What the training figure knows and says. Pure functions of the state and of the run.
+ */
+
+import { round } from "./draw.js";
+import { expected } from "./train_theory.js";
+import { digits, list, lowered, plural } from "./words.js";
+
+const SAMPLES = 240; // points of a theory curve
+const POINTS = 420; // most points of a measured one
+const BLIND = 300; // steps shown where theory predicts none
+
+/** Predicted times in the order in which they come; none beyond the stable rate. */
+export function stepsAhead({ times, lr, limit }) {
+  if (lr >= limit) return [];
+  return times
+    .map((time, mode) => ({ time, mode }))
+    .filter(({ time }) => time > 0 && time < Infinity)
+    .sort((a, b) => a.time - b.time);
+}
+
+/** A round number of steps that holds every predicted one. */
+export function horizon(prediction) {
+  const ahead = stepsAhead(prediction);
+  if (!ahead.length) return BLIND;
+  const { time, mode } = ahead[ahead.length - 1];
+  return round(1.06 * (time + 3 / prediction.rates[mode]), true);
+}
+
+/** Predicted curves over an axis of steps: one a mode, and the loss. */
+export function theoryCurves(prediction, axis) {
+  if (prediction.lr >= prediction.limit) return { xs: [], modes: [], loss: [] };
+  const { low, high, log } = axis;
+  const xs = Array.from({ length: SAMPLES + 1 }, (_, i) =>
+    log ? low * (high / low) ** (i / SAMPLES) : low + ((high - low) * i) / SAMPLES);
+  const seen = xs.map((step) => expected(prediction, step));
+  return {
+    xs,
+    modes: prediction.times.map((_, j) => seen.map(({ eigenvalues }) => eigenvalues[j])),
+    loss: seen.map(({ loss }) => loss),
+  };
+}
+
+/** At most a few hundred of the recorded points, evenly spread along the axis; the last always. */
+export function thin(steps, { low, high, log }) {
+  const place = (step) =>
+    log ? Math.log(Math.max(step, low) / low) / Math.log(high / low) : (step - low) / (high - low);
+  const kept = [];
+  let before = -1;
+  for (let i = 0; i < steps.length; i += 1) {
+    const spot = Math.floor(place(steps[i]) * POINTS);
+    if (spot !== before || i === steps.length - 1) kept.push(i);
+    before = spot;
+  }
+  return kept;
+}
+
+/** How many modes have been half learned. */
+export function learned(run) {
+  return run.measured.filter((time) => time !== null).length;
+}
+
+/** "59, 160 and 366". */
+function stepList(times) {
+  return list(times.map((time) => String(Math.round(time))));
+}
+
+/** Measured against predicted: "59 (60 predicted), 366 (362)". */
+function compared(run) {
+  const ahead = stepsAhead(run.prediction);
+  const fell = run.measured.filter((time) => time !== null).sort((a, b) => a - b);
+  return list(fell.map((time, k) => {
+    const foreseen = ahead[k] ? ` (${Math.round(ahead[k].time)}${k ? "" : " predicted"})` : "";
+    return `${Math.round(time)}${foreseen}`;
+  }));
+}
+
+const GOALS = {
+  barlow_twins: "Barlow Twins, λ = 1",
+  barlow_twins_weighted: "Barlow Twins, λ = 0.3",
+  spectral: "the spectral loss",
+};
+
+/** Before the first step. */
+export function openingWords(run, settings) {
+  const { gammas, limit } = run.prediction;
+  const ahead = stepsAhead(run.prediction);
+  const net = settings.net === "linear" ? "A linear network" : "A network with a hidden layer";
+  if (settings.rate >= 1) {
+    return `${net}, ${GOALS[settings.loss]}: the rate is ${digits(settings.rate)} times the ` +
+      `stable limit 1/(4γ₁) = ${digits(limit)}, so theory promises no steps. Press Play and see.`;
+  }
+  if (ahead.length < gammas.length) {
+    return `${net}, ${GOALS[settings.loss]}: it starts so large that ` +
+      `${plural(gammas.length - ahead.length, "mode")} are half learned already. Lower the start.`;
+  }
+  const basis = settings.net === "linear" ? "" : " from its hidden layer as it now is";
+  return `${net}, ${GOALS[settings.loss]}. From its start theory expects the steps${basis} at ` +
+    `${stepList(ahead.map(({ time }) => time))}. Press Play.`;
+}
+
+/** While it trains: what fell last. */
+export function trainingWords(run, settings) {
+  const count = learned(run);
+  if (!count) return openingWords(run, settings).replace(" Press Play.", "");
+  const ahead = stepsAhead(run.prediction);
+  const fell = run.measured.filter((time) => time !== null).sort((a, b) => a - b);
+  const foreseen = ahead[count - 1];
+  return `Step ${count} fell at ${Math.round(fell[count - 1])}` +
+    (foreseen ? `; predicted: ${Math.round(foreseen.time)}.` : ".") +
+    (ahead[count] ? ` The next one is predicted at ${Math.round(ahead[count].time)}.` : "");
+}
+
+/** When it has come to the end of the axis, or been stopped. */
+export function restingWords(run, settings) {
+  if (run.lost) return lostWords(run, settings);
+  const count = learned(run);
+  if (!run.step) return openingWords(run, settings);
+  const of = `${count} of ${plural(run.measured.length, "mode")} learned`;
+  if (!count) return `Step ${run.step}, ${of}.`;
+  const why = settings.net === "linear"
+    ? settings.loss === "spectral"
+      ? "They settle at what the views share, ρ."
+      : "What is left of the loss is the noise of a batch of 256 pairs."
+    : "The hidden layer has moved meanwhile; the prediction has not.";
+  return `Step ${run.step}, ${of}: at ${compared(run)}. ${why}`;
+}
+
+function lostWords(run, { rate }) {
+  const limit = `the stable limit 1/(4γ₁) = ${digits(run.prediction.limit)}`;
+  const why = rate >= 1
+    ? `The learning rate is ${digits(rate)} times ${limit}.`
+    : `The learning rate is ${digits(rate)} of ${limit}, but a batch's own γ₁ may be larger.`;
+  return `The loss left all bounds at step ${run.step}, and the run stopped. ${why} Lower it.`;
+}
+
+/** "step 312: loss 2.04, 3 of 5 modes learned". */
+export function statusWords(run) {
+  const { losses } = run.history;
+  const loss = losses[losses.length - 1];
+  return `step ${run.step}` + (Number.isFinite(loss) ? `, loss ${loss.toFixed(2)}` : "");
+}
+
+/** One line for the picture as a whole, for readers who do not see it. */
+export function pictureWords(run, axis) {
+  const ahead = stepsAhead(run.prediction).map(({ time }) => time);
+  const foreseen = ahead.length ? `steps predicted at ${stepList(ahead)}` : "no steps predicted";
+  const count = learned(run);
+  const fell = count ? `; ${plural(count, "step")} fell, at ${compared(run)}` : "";
+  return `Loss and eigenvalues of the ${matrixName(run)} against ${axis.log ? "the logarithm of " : ""}` +
+    `steps of training: ${foreseen}${fell}.`;
+}
+
+/** The matrix whose eigenvalues are drawn. */
+export function matrixName({ lambd }) {
+  return lambd === null ? "second moment of the embedding" : "cross-correlation C";
+}
+
+/** "τ₂" for the second step. */
+export function stepName(k) {
+  return `τ${lowered(k + 1)}`;
+}
