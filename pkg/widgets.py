@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import anywidget
+import traitlets
 
 from pkg import _compose
 from pkg._compose import Guarded, compose
 
-__all__ = ["Staircase", "compose"]
+__all__ = ["SmallStart", "Staircase", "compose"]
 
 FOLDER = _compose.FOLDER
 FEWEST, MOST = 2, 8  # bars of a spectrum, as in staircase_story.js
@@ -85,3 +86,92 @@ class Staircase(anywidget.AnyWidget):
             revealed=revealed,
             **widget,
         )
+
+
+class SmallStart(anywidget.AnyWidget):
+    """The true flow from a random start, over the prediction from its aligned start.
+
+    Solid is the matrix flow from W(0) = alpha times a draw of standard normals,
+    integrated in the page in Gamma's eigenbasis; dashed is the closed form from the
+    effective start, dotted its step times. The reader changes the scale, the outputs
+    and the gaps of the spectrum, and draws another W(0). Introduced in chapter 4.
+
+    Parameters
+    ----------
+    gammas : 2 to 10 numbers
+        All eigenvalues of Gamma, of any sign, ties allowed; kept in descending order.
+    d : int
+        Outputs, 1 to 6, no more than there are `gammas`. Those beyond the number of
+        positive eigenvalues stay collapsed.
+    alpha : float
+        Scale of the start, from 1e-6 to 1.
+    seed : int
+        Number of the draw; a button in the page takes the next one.
+    log_time : bool
+        Logarithmic time axis, on which every step is equally wide.
+    pair : int
+        Which two neighbours one slider brings together: k for modes k and k + 1.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range, now or whenever it is set later, or `d` exceeds
+        the number of `gammas`. To change both, do so inside
+        ``with figure.hold_trait_notifications():``.
+    """
+
+    _esm = compose(
+        "algebra",
+        "flow",
+        "start",
+        "random",
+        "closed_form",
+        "draw",
+        "words",
+        "small_start_story",
+        "spectrum",
+        "chart",
+        "controls",
+        "mount",
+        "small_start",
+    )
+    _css = _compose.read("figure.css")
+
+    gammas = Guarded(_compose.spectrum(2, 10), (1.0, 0.6, 0.36, 0.2, 0.1, -0.1, -0.3))
+    d = Guarded(_compose.whole(1, 6), 3)
+    alpha = Guarded(_compose.between(1e-6, 1.0), 1e-2)
+    seed = Guarded(_compose.whole(0, 2**32 - 1), 1)
+    log_time = Guarded(_compose.switch, True)
+    pair = Guarded(_compose.whole(1, 9), 2)
+
+    def __init__(
+        self,
+        gammas: Iterable[float] = (1.0, 0.6, 0.36, 0.2, 0.1, -0.1, -0.3),
+        *,
+        d: int = 3,
+        alpha: float = 1e-2,
+        seed: int = 1,
+        log_time: bool = True,
+        pair: int = 2,
+        **widget: Any,
+    ) -> None:
+        super().__init__(
+            gammas=gammas,
+            d=d,
+            alpha=alpha,
+            seed=seed,
+            log_time=log_time,
+            pair=pair,
+            **widget,
+        )
+
+    @traitlets.validate("gammas", "d")
+    def _fit(self, proposal: Any) -> Any:
+        state = {"gammas": self.gammas, "d": self.d}
+        state[proposal["trait"].name] = proposal["value"]
+        if state["d"] > len(state["gammas"]):
+            raise ValueError(
+                f"`d` is {state['d']}, but there are only {len(state['gammas'])} "
+                "`gammas`: use fewer outputs, or pass more eigenvalues of Gamma"
+            )
+        return proposal["value"]

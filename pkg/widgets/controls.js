@@ -133,18 +133,29 @@ export function addChoice(parent, { control, label, options }, act) {
 }
 
 /**
- * One of many, as a list that opens. Parameters and result as of addChoice.
+ * One of many, as a list that opens. Parameters as of addChoice; setOptions(options) changes
+ * what there is to choose from.
+ *
+ * @returns {{set: function(string), setOptions: function(string[][]), input: Element}}
  */
 export function addSelect(parent, { control, label, options }, act) {
   const line = make("label", { class: "sf-select" }, parent);
   make("span", { class: "sf-label", text: label }, line);
   const input = make("select", { "data-control": control }, line);
-  for (const [value, words] of options) make("option", { value, text: words }, input);
+  let known = "";
+  const setOptions = (entries) => {
+    const key = JSON.stringify(entries);
+    if (key === known) return;
+    known = key;
+    input.replaceChildren();
+    for (const [value, words] of entries) make("option", { value, text: words }, input);
+  };
+  setOptions(options);
   input.addEventListener("change", () => act(input.value));
   const set = (value) => {
     if (input.value !== value) input.value = value;
   };
-  return { set, input };
+  return { set, setOptions, input };
 }
 
 /**
