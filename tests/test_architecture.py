@@ -48,7 +48,9 @@ MAY_IMPORT = {
     "recipes": {*ROOMS} - {"__init__", "recipes", "plots", "widgets"},
     "plots": {"_check", "record"},
     "_compose": {"_check"},
-    "widgets": {"_check", "_compose", "record"},
+    "_figures": {"_check", "_compose"},
+    "_training": {"_check", "_compose"},
+    "widgets": {"_check", "_compose", "_figures", "_training", "record"},
 }
 # Rooms that must start in well under a second, and so never load torch.
 LIGHT = {"_check", "spectra", "kernels", "record", "data", "dynamics", "flow", "kpca"}

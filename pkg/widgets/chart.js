@@ -18,10 +18,11 @@
  *   });
  *
  * A curve is { kind, xs, ys, mode }: arrays of numbers in the axes' units, of one length;
- * kind "measured" (solid; broad and pale where the panel has theory, too), "theory" (dashed,
- * on top) or "points"; without `mode` it has the colour of the text. Of one kind, the first
- * lies on top. Values outside the panel are drawn at its edge; the first one that is not
- * finite ends its curve. A level is { at, text }: a dotted horizontal.
+ * kind "measured" (solid; broad and pale where the panel has theory, too, unless the curve
+ * says `broad: false`), "theory" (dashed, on top) or "points"; without `mode` it has the
+ * colour of the text. Of one kind, the first lies on top. Values outside the panel are drawn
+ * at its edge; the first one that is not finite ends its curve. A level is { at, text }: a
+ * dotted horizontal.
  */
 
 import { draggable, make, modeColours, path, put, scale, ticks } from "./draw.js";
@@ -173,7 +174,7 @@ const ORDER = ["measured", "theory", "points"]; // from below to above
 function drawCurves(layer, panel, picture, places, k) {
   const { curves } = panel;
   const colours = modeColours(picture.modes ?? 1);
-  const broad = curves.some(({ kind }) => kind === "theory");
+  const covered = curves.some(({ kind }) => kind === "theory");
   const sorted = ORDER.flatMap((kind) => curves.filter((c) => c.kind === kind).reverse());
   while (layer.childElementCount > sorted.length) layer.lastElementChild.remove();
   while (layer.childElementCount < sorted.length) {
@@ -185,9 +186,10 @@ function drawCurves(layer, panel, picture, places, k) {
     const group = layer.children[i];
     const [casing, line] = group.children;
     const { kind, mode } = curve;
+    const broad = kind === "measured" && (curve.broad ?? covered);
     const colour = colours[mode];
     put(group, {
-      class: `sf-${kind}${kind === "measured" && broad ? " sf-broad" : ""}` +
+      class: `sf-${kind}${broad ? " sf-broad" : ""}` +
         `${colour ? " sf-mode" : ""}`,
       style: colour ? `--light: ${colour.light}; --dark: ${colour.dark}` : null,
       "data-kind": kind,
@@ -196,7 +198,7 @@ function drawCurves(layer, panel, picture, places, k) {
     const d = trace(curve, picture.x, places.x, places.boxes[k].y);
     // The last colours are too pale for white paper: they get a dark edge.
     const pale = colour && picture.modes > 1 && 0.05 + (0.8 * mode) / (picture.modes - 1) > 0.6;
-    put(casing, { d: pale && !(kind === "measured" && broad) ? d : "" });
+    put(casing, { d: pale && !broad ? d : "" });
     put(line, { d });
   });
 }
@@ -212,7 +214,7 @@ function trace({ kind, xs, ys }, axis, x, y) {
   }
   if (kind === "points") {
     return across.map((at, i) =>
-      `M${(at - 3.5).toFixed(1)} ${up[i].toFixed(1)}l3.5 -3.5l3.5 3.5l-3.5 3.5z`).join("");
+      `M${(at - 5).toFixed(1)} ${up[i].toFixed(1)}l5 -5l5 5l-5 5z`).join("");
   }
   return across.length > 1 ? path(across, up) : "";
 }
