@@ -141,10 +141,10 @@ def _smooth(
     """Weigh each pixel's neighbours along one axis, both sides at once."""
     sides = (radius, radius, 0, 0) if axis == 3 else (0, 0, radius, radius)
     wide, length = pad(x, sides, mode="replicate"), x.shape[axis]
-    total = x * _column(weights[:, 0], x)
+    total, both = x * _column(weights[:, 0], x), torch.empty_like(x)
     for k in range(1, radius + 1):
-        both = wide.narrow(axis, radius - k, length)
-        both = both + wide.narrow(axis, radius + k, length)
+        before = wide.narrow(axis, radius - k, length)
+        torch.add(before, wide.narrow(axis, radius + k, length), out=both)
         total.add_(both.mul_(_column(weights[:, k], x)))
     return total
 
