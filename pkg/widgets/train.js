@@ -10,7 +10,7 @@ import { generator } from "./train_algebra.js";
 import { PIXELS, PLACES, writeView } from "./train_views.js";
 
 export const OUTPUTS = 5; // d, embedding dimensions
-export const HIDDEN = 48; // units of the hidden layer
+export const HIDDEN = 32; // units of the hidden layer
 export const BATCH = 256; // pairs of views a step
 
 /** The weight of off-diagonal terms in each Barlow Twins loss; the other loss has none. */

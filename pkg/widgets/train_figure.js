@@ -190,7 +190,7 @@ function draw(figure) {
     words: pictureWords(run, axis),
     x: axis,
     panels: [
-      { title: "loss of each batch", low: 0, high: run.net.d + 0.4, share: 0.32, curves: [
+      { title: "loss", low: 0, high: run.net.d + 0.4, share: 0.32, curves: [
         { kind: "measured", xs: xs.slice(first), ys: kept.slice(first).map((i) => losses[i]) },
         { kind: "theory", xs: theory.xs, ys: theory.loss },
       ] },
@@ -213,6 +213,10 @@ function draw(figure) {
 function say(figure) {
   const words = figure.playing ? trainingWords : restingWords;
   figure.sentence.say(words(figure.run, figure.settings));
+}
+
+function share(rate) {
+  return String(Number(rate.toPrecision(2)));
 }
 
 // --- the controls --------------------------------------------------------------------------
@@ -255,8 +259,8 @@ function buildControls(figure) {
     ["start", addSlider(panel, { control: "start", label: "start: size of the weights",
       min: 1e-6, max: 1, log: true, show: digits }, (start, done) => set({ start }, done))],
     ["rate", addSlider(panel, { control: "rate", label: "learning rate", min: 0.01, max: 4,
-      log: true, show: (rate) => `${digits(rate)} of the limit`,
-      speak: (rate) => `${digits(rate)} times the stable limit` },
+      log: true, show: (rate) => `${share(rate)} × limit`,
+      speak: (rate) => `${share(rate)} times the stable limit` },
     (rate, done) => set({ rate }, done))],
     ["log_steps", addCheck(panel, { control: "log-steps", label: "logarithmic steps" },
       (log_steps) => {

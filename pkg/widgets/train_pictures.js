@@ -17,16 +17,17 @@ const PAIRS = 6; // pairs of views on show
  */
 export function createPictures(parent, d) {
   const strip = make("div", { class: "tn-strip" }, parent);
-  const seen = album(strip, "two views of six patches", "tn-views");
+  const seen = album(strip, "going in: two views of each patch", "tn-views");
   const pairs = Array.from({ length: PAIRS }, () => {
     const column = make("span", { class: "tn-pair" }, seen.row);
     return [thumbnail(column), thumbnail(column)];
   });
   const colours = modeColours(d);
-  const books = [["learned", "what each mode looks like in the network"],
-    ["theory", "as predicted: eigenvectors of Γ"]];
+  const books = [["learned", "what the network looks for, mode by mode"],
+    ["theory", "predicted: the eigenvectors of Γ"]];
+  const both = make("div", { class: "tn-both" }, strip);
   const [now, foreseen] = books.map(([name, words]) => {
-    const book = album(strip, words, `tn-${name}`);
+    const book = album(both, words, `tn-${name}`);
     return { ...book, faces: colours.map(({ light, dark }) => {
       const frame = make("span", { class: "tn-frame sf-mode",
         style: `--light: ${light}; --dark: ${dark}` }, book.row);
@@ -79,8 +80,8 @@ function paint({ pen, image }, picture) {
 }
 
 /**
- * What the network answers to mode j, as a picture: the slope, in every pixel, of the output
- * into which it puts that mode. In the linear net this is W^T W v_j.
+ * What the network looks for in mode j: the weights of the output into which it puts that
+ * mode, W^T W v_j; behind a hidden layer, the average view, weighted by that output.
  *
  * @param {Object} run
  * @param {number} j
@@ -97,18 +98,13 @@ export function response(run, j) {
   return inPixels(run, features);
 }
 
-// From features to pixels: through each hidden unit's mean slope and its weights.
 function inPixels({ net, probe }, features) {
-  const { V, size } = net;
-  if (!V) return features;
+  if (!probe) return features;
+  const { size } = net;
   const picture = new Float64Array(PIXELS);
-  const rows = 2 * probe.count;
-  for (let u = 0; u < size; u += 1) {
-    let slope = 0;
-    for (let r = 0; r < rows; r += 1) slope += 1 - probe.h[r * size + u] ** 2;
-    for (let p = 0; p < PIXELS; p += 1) {
-      picture[p] += (features[u] * slope * V[u * PIXELS + p]) / rows;
-    }
+  for (let r = 0; r < 2 * probe.count; r += 1) {
+    const answer = innerProduct(features, 0, probe.h, r * size, size);
+    for (let p = 0, i = r * PIXELS; p < PIXELS; p += 1, i += 1) picture[p] += answer * probe.x[i];
   }
   return picture;
 }

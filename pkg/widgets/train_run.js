@@ -54,6 +54,7 @@ export function createRun(views, { net: kind, loss, scale, rate, seed }) {
       writeView(views, i, rng.below(PLACES), run.probe.x, (views.n + i) * PIXELS);
     }
   }
+  drawPairs(views, run.work, generator(seed + 15485863)); // to be looked at, not learned
   record(run, NaN);
   return run;
 }

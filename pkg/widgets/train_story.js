@@ -7,7 +7,7 @@ import { expected } from "./train_theory.js";
 import { digits, list, lowered, plural } from "./words.js";
 
 const SAMPLES = 240; // points of a theory curve
-const POINTS = 420; // most points of a measured one
+const POINTS = 320; // most points of a measured one
 const BLIND = 300; // steps shown where theory predicts none
 
 /** Predicted times in the order in which they come; none beyond the stable rate. */
@@ -87,7 +87,7 @@ export function openingWords(run, settings) {
   const ahead = stepsAhead(run.prediction);
   const net = settings.net === "linear" ? "A linear network" : "A network with a hidden layer";
   if (settings.rate >= 1) {
-    return `${net}, ${GOALS[settings.loss]}: the rate is ${digits(settings.rate)} times the ` +
+    return `${net}, ${GOALS[settings.loss]}: the rate is ${Number(settings.rate.toPrecision(2))} times the ` +
       `stable limit 1/(4γ₁) = ${digits(limit)}, so theory promises no steps. Press Play and see.`;
   }
   if (ahead.length < gammas.length) {
@@ -129,8 +129,8 @@ export function restingWords(run, settings) {
 function lostWords(run, { rate }) {
   const limit = `the stable limit 1/(4γ₁) = ${digits(run.prediction.limit)}`;
   const why = rate >= 1
-    ? `The learning rate is ${digits(rate)} times ${limit}.`
-    : `The learning rate is ${digits(rate)} of ${limit}, but a batch's own γ₁ may be larger.`;
+    ? `The learning rate is ${Number(rate.toPrecision(2))} times ${limit}.`
+    : `The learning rate is ${Number(rate.toPrecision(2))} of ${limit}, but a batch's own γ₁ may be larger.`;
   return `The loss left all bounds at step ${run.step}, and the run stopped. ${why} Lower it.`;
 }
 
