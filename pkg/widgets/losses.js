@@ -61,7 +61,7 @@ function addControls(view) {
   const row = addRow(panel);
   // Whole steps of the slider's scale, so that one is among them.
   const lambd = addSlider(row, { control: "lambd", label: "off-diagonal weight λ",
-    min: 10 ** -2.5, max: 10 ** 0.3, log: true, show: short,
+    min: 10 ** -2.5, max: 2, log: true, show: short,
     speak: (value) => `lambda ${value.toPrecision(2)}` },
   (value, done) => change({ lambd: value }, done));
   const beta = addSlider(row, { control: "beta", label: "agreement β", min: 0, max: 2,

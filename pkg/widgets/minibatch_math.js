@@ -199,6 +199,13 @@ export function wholeDescent(state, s0, end, points) {
   return [...descend(state, s0, end, points)];
 }
 
+/** Pairs from a seed, for the tests: x and x', (count, d) row after row. */
+export function somePairs(d, rho, count, seed) {
+  const [x, xPrime] = [new Float64Array(count * d), new Float64Array(count * d)];
+  drawPairs(normals(seed), spectrum(d), rho, x, xPrime);
+  return [Array.from(x), Array.from(xPrime)];
+}
+
 /** One step on given numbers, for the tests. */
 export function stepped(W, x, xPrime, m, lr, estimator) {
   const moved = Float64Array.from(W);
