@@ -129,6 +129,14 @@ def test_near_a_tie_both_readings_are_told():
     assert words == ""
 
 
+def test_a_curve_has_the_colour_of_the_mode_whose_step_it_is():
+    near = scene(gammas=[1.0, 0.6, 0.57, 0.1, -0.2], alpha=1e-3)
+    assert near["modes"] == [0, 2, 1]  # this draw has more of mode 3 than of mode 2
+    taus = [near["taus"][mode] for mode in near["modes"]]
+    assert taus == [step["predicted"] for step in near["steps"]]
+    assert scene(gammas=[0.5, -0.1, -0.2])["modes"] == [0, 1, 2]
+
+
 def test_a_smaller_start_is_predicted_better():
     gaps = [scene(alpha=alpha)["weightGap"] for alpha in (1e-1, 1e-3, 1e-6)]
     assert gaps[0] > 3 * gaps[1] > 9 * gaps[2]

@@ -12,18 +12,20 @@
  *   largest entry is positive.
  */
 export function eigen(matrix, n, vectors = true) {
-  const a = Float64Array.from(matrix);
+  const a = new Float64Array(matrix);
   const v = vectors ? identity(n) : null;
+  // Squared: what is left turns vectors by as much, but values only by its square.
+  const nothing = vectors ? 1e-32 : 1e-24;
   for (let sweep = 0; sweep < 30; sweep += 1) {
     let turned = false;
     for (let p = 0; p < n; p += 1) {
-      for (let q = p + 1; q < n; q += 1) turned = rotate(a, v, n, p, q) || turned;
+      for (let q = p + 1; q < n; q += 1) turned = rotate(a, v, n, p, q, nothing) || turned;
     }
     if (!turned) break;
   }
-  const order = Array.from({ length: n }, (_, i) => i).sort(
-    (i, j) => a[j * n + j] - a[i * n + i],
-  );
+  const order = [];
+  for (let i = 0; i < n; i += 1) order.push(i);
+  order.sort((i, j) => a[j * n + j] - a[i * n + i]);
   return {
     values: order.map((i) => a[i * n + i]),
     vectors: vectors ? order.map((i) => upright(v.subarray(i * n, i * n + n))) : [],
@@ -41,11 +43,11 @@ function upright(vector) {
 }
 
 // One rotation in the plane of p and q makes entry (p, q) zero; false if it was nothing.
-function rotate(a, v, n, p, q) {
+function rotate(a, v, n, p, q, nothing) {
   const entry = a[p * n + q];
   const low = a[p * n + p];
   const high = a[q * n + q];
-  if (entry * entry <= 1e-32 * Math.abs(low * high) || entry === 0) return false;
+  if (entry * entry <= nothing * Math.abs(low * high) || entry === 0) return false;
   const theta = (high - low) / (2 * entry);
   const size = Math.abs(theta);
   // Beyond this the square overflows what it is added to. (Math.hypot is slow.)

@@ -47,7 +47,9 @@ export function follow(velocity, start, times, look, tolerance) {
   while (k < times.length) {
     const last = t + h >= end * (1 - 1e-12);
     if (last) h = end - t;
-    STAGES.forEach((row, s) => velocity(combine(next, y, row, slopes, h), slopes[s + 1]));
+    for (let s = 0; s < 6; s += 1) {
+      velocity(combine(next, y, STAGES[s], slopes, h), slopes[s + 1]);
+    }
     const error = sizeOf(combine(spare, zero, DOUBT, slopes, h), y, next, tolerance);
     if (error <= 1) {
       const reached = last ? end : t + h;
@@ -80,11 +82,13 @@ function firstStep(y, slope, { rtol, atol }) {
 
 // out = base + h sum_s row[s] slopes[s], written out because it is where the time goes.
 function combine(out, base, row, slopes, h) {
-  const [a, b, c, d, e, f, g] = row;
-  const [p, q, r, s, t, u, v] = slopes;
+  const [a, b, c, d] = [h * row[0], h * row[1], h * row[2], h * row[3]];
+  const [e, f, g] = [h * row[4], h * row[5], h * row[6]];
+  const [p, q, r, s] = [slopes[0], slopes[1], slopes[2], slopes[3]];
+  const [t, u, v] = [slopes[4], slopes[5], slopes[6]];
   for (let i = 0; i < out.length; i += 1) {
-    out[i] = base[i] + h * (a * p[i] + b * q[i] + c * r[i] + d * s[i] + e * t[i] + f * u[i] +
-      g * v[i]);
+    out[i] = base[i] + a * p[i] + b * q[i] + c * r[i] + d * s[i] + e * t[i] + f * u[i] +
+      g * v[i];
   }
   return out;
 }
@@ -159,7 +163,7 @@ export function integrate(W0, gammas, t, tolerance) {
   const eigenvalues = [];
   const weights = [];
   const look = (W, k) => {
-    weights[k] = Float64Array.from(W);
+    weights[k] = W.slice();
     eigenvalues[k] = eigen(correlation(W, gammas, d), d, false).values;
   };
   const size = Math.sqrt(W0.reduce((sum, w) => sum + w * w, 0) / W0.length);

@@ -63,8 +63,9 @@ function draw({ scene, bars, chart }) {
   const { gammas, d, t, flow, theory, axis, steps } = scene;
   bars.draw({ gammas, d, words: `Spectrum of ${gammas.length} eigenvalues: ` +
     `${list(gammas.map((gamma, j) => `${gammaName(j)} = ${tickText(shorter(gamma))}`))}.` });
-  const curve = (kind, rows) => Array.from({ length: d }, (_, mode) => ({
-    kind, mode, xs: t, ys: rows.map((row) => row[mode]),
+  // The k-th largest eigenvalue has the colour of the mode predicted to come k-th.
+  const curve = (kind, rows) => scene.modes.map((mode, k) => ({
+    kind, mode, xs: t, ys: rows.map((row) => row[k]),
   }));
   const most = Math.max(d, Math.min(flow.loss[0], 3 * d));
   const highest = Math.max(1, Math.min(flow.eigenvalues[0][0], 3));

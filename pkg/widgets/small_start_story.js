@@ -9,8 +9,8 @@ import { normals } from "./random.js";
 import { alignedStart, errorOrder, outside } from "./start.js";
 import { digits, gammaName, list, lowered, plural } from "./words.js";
 
-const SAMPLES = 150; // times along the axis, besides those around each step
-const AROUND = 12; // times around each predicted step
+const SAMPLES = 100; // times along the axis, besides those around each step
+const AROUND = 8; // times around each predicted step
 // A block is offered well before theory prefers it, so that a reader sees the two readings
 // change places.
 const REACH = 2;
@@ -31,7 +31,8 @@ export function drawStart(seed, d, m) {
  * @param {Object} [before] Time axis that the new one may only extend.
  * @returns {Object} A scene: the state with `start` (the aligned start), `axis`, `t`,
  *   `flow` and `theory` ({eigenvalues, loss}), `steps` ({predicted, block, measured} each),
- *   `gap` and `weightGap` (largest distances), `outside`, `order`, `learnable`.
+ *   `modes` (which mode is predicted to be the k-th largest), `gap` and `weightGap` (largest
+ *   distances), `outside`, `order`, `learnable`.
  */
 export function stage(state, before = undefined) {
   const { gammas, alpha, seed } = state;
@@ -48,6 +49,8 @@ export function stage(state, before = undefined) {
   const learnable = Math.min(d, gammas.filter((gamma) => gamma > 0).length);
   const scene = { ...state, d, m, start, taus, axis, t, flow, theory, learnable };
   scene.steps = compare(scene, stepTimes(gammas, start.together));
+  const learned = scene.steps.map(({ mode }) => mode);
+  scene.modes = [...learned, ...taus.map((_, j) => j).filter((j) => !learned.includes(j))];
   scene.gap = largestGap(flow.eigenvalues, theory.eigenvalues);
   scene.weightGap = weightGap(scene);
   scene.outside = learnable ? outside(flow.weights[t.length - 1], m, learnable) : NaN;
@@ -90,7 +93,7 @@ function sampleTimes(axis, gammas, taus) {
   taus.forEach((tau, j) => {
     if (!(tau < axis.high)) return;
     for (let k = 0; k < AROUND; k += 1) {
-      const time = tau + ((k - (AROUND - 1) / 2) * 0.11) / gammas[j];
+      const time = tau + ((k - (AROUND - 1) / 2) * 0.14) / gammas[j];
       if (time > axis.low && time < axis.high) times.push(time);
     }
   });
@@ -121,9 +124,9 @@ function crossing(t, eigenvalues, k) {
   return eigenvalues[0][k] >= 0.5 ? NaN : Infinity;
 }
 
-function compare({ start, taus, t, flow, axis }, blockTaus) {
-  const block = start.nearTies.length ? inTime(blockTaus) : [];
-  return inTime(taus).map(({ time, mode }, k) => ({
+function compare({ start, gammas, taus, t, flow, axis }, blockTaus) {
+  const block = start.nearTies.length ? inTime(blockTaus, gammas, start.together) : [];
+  return inTime(taus, gammas, start.s0).map(({ time, mode }, k) => ({
     predicted: time,
     block: block[k]?.time,
     mode,
@@ -131,9 +134,9 @@ function compare({ start, taus, t, flow, axis }, blockTaus) {
   }));
 }
 
-// The steps that come, in order; a mode half learned from the start (NaN) is the first.
-function inTime(taus) {
-  const rank = ({ time }) => (Number.isNaN(time) ? -1 : time);
+// The steps that come, in order; modes half learned from the start (NaN) are the first.
+function inTime(taus, gammas, s0) {
+  const rank = ({ time, mode }) => (Number.isNaN(time) ? -gammas[mode] * s0[mode] ** 2 : time);
   return taus
     .map((time, mode) => ({ time, mode }))
     .filter(({ time }) => time !== Infinity)
@@ -235,9 +238,10 @@ function upper(words) {
 /** What a tie does to the prediction; "" where there is none. */
 export function tieWords({ start, gammas, d, steps }) {
   for (const [from, to] of start.nearTies) {
-    const inside = steps.filter(({ mode }) => mode >= from && mode < to);
+    const inside = steps.filter(({ mode, block, measured }) =>
+      mode >= from && mode < to && block > 0 && measured < Infinity);
     const times = (key) => list(inside.map((step) => timeText(step[key])));
-    if (inside.length) {
+    if (inside.length === Math.min(to, d) - from) {
       return ` ${list(gammas.slice(from, to).map((_, k) => gammaName(from + k)))} are close: ` +
         `one by one (QR) they should fall at ${times("predicted")}, as one block at ` +
         `${times("block")}; the flow says ${times("measured")}.`;

@@ -12,7 +12,8 @@ import { dot, eigen, orthonormal } from "./algebra.js";
  *
  * @param {ArrayLike<number>} W0 (d, m), row after row.
  * @param {number[]} gammas (m,), descending.
- * @param {number} [reach] How much wider a near-tie may be than 0.3 / ln(1/s0) of its gamma.
+ * @param {number} [reach] How much wider a near-tie may be than 0.3 / ln(1/s0) of its gamma,
+ *   though no wider than 15 %.
  * @returns {{U: number[][], V: number[][], s0: number[], apart: number[],
  *   together: number[], nearTies: number[][]}} U[j] and V[j] belong to mode j. s0 is the
  *   diagonal of QR, and the singular values inside exact ties; `apart` never uses them,
@@ -24,7 +25,8 @@ export function alignedStart(W0, gammas, reach = 1) {
   const columns = gammas.map((_, j) => Array.from({ length: d }, (_unused, i) => W0[i * m + j]));
   const exact = tiedRuns(gammas, d, () => 1e-6);
   const start = gramSchmidt(columns, d, exact);
-  const near = reach * nearness(gammas, start.s0);
+  const narrow = nearness(gammas, start.s0);
+  const near = Math.min(reach * narrow, Math.max(narrow, 0.15));
   const runs = tiedRuns(gammas, d, (j) => (gammas[j + 1] > 0 ? near : 1e-6));
   const same = (a) => exact.some((b) => a[0] === b[0] && a[1] === b[1]);
   return {
