@@ -11,7 +11,7 @@ import anywidget
 import numpy as np
 from jaxtyping import UInt8
 
-from pkg import _check, _compose
+from pkg import _compose
 from pkg._compose import Guarded, compose
 
 SIDE = 10  # pixels of a patch, as in train_views.js

@@ -87,7 +87,8 @@ return cases.map(({ steps, ...settings }) => {
   }
   const { prediction, measured, history, step, lost } = run;
   const last = history.eigenvalues[history.eigenvalues.length - 1];
-  return { prediction, measured, step, lost, W0, V0, last, start: history.eigenvalues[0],
+  return { prediction, measured, step, lost, W0, V0, last,
+    start: history.eigenvalues[0],
     lastLoss: history.losses[history.losses.length - 1] };
 });"""
 
@@ -108,7 +109,7 @@ def train(figure, *cases):
 
 
 def theirs(W, V, x, x_prime, lambd):
-    """Loss and gradients by torch's autograd, from the loss as the chapters write it."""
+    """Loss and gradients by torch, from the loss as the chapters write it."""
     W = torch.tensor(W, requires_grad=True)
     leaves = [W]
     if V is not None:
