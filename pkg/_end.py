@@ -146,8 +146,8 @@ class Levels:
         rho_k: the mode that rises while k are learned grows at rho_k times 8 gamma.
     """
 
-    eigenvalue: Float[np.ndarray, " d+1"]
-    loss: Float[np.ndarray, " d+1"]
+    eigenvalue: Float[np.ndarray, " k"]
+    loss: Float[np.ndarray, " k"]
     slowdown: Float[np.ndarray, " d"]
 
 
@@ -158,8 +158,8 @@ def levels(d: int, lambd: float) -> Levels:
     the diagonal of C then holds k c / d, and c = c_k = d / (k + lambda (d - k))
     balances it against the off-diagonal. So eigenvalues overshoot one, the loss falls
     further than a step at a time, and what is left on the diagonal slows the next mode
-    down by rho_k = lambda c_k. From lambda = 1 on, nothing of this happens. Introduced
-    in chapter 6.
+    down by rho_k = lambda c_k. Above lambda = 1 the learned directions move onto single
+    outputs instead, and the levels are those of one. Introduced in chapter 6.
 
     Parameters
     ----------
@@ -181,7 +181,6 @@ def levels(d: int, lambd: float) -> Levels:
         If `lambd` is not positive, or `d` not a whole number of at least one.
     """
     d = _check.count("d", d)
-    # Above one the learned directions move onto single outputs, where C = I is reached.
     lambd = min(1.0, float(_check.positive("lambd", lambd, ndim=0)))
     k = np.arange(d + 1)
     share = d / (k + lambd * (d - k))

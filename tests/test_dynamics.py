@@ -224,6 +224,19 @@ def test_a_finite_sample_learns_at_most_as_many_modes_as_it_has_pairs(rng):
     assert spectra.count_positive(gammas) == spectra.count_positive(-gammas) == 12
 
 
+def test_what_sigma_has_and_gamma_has_not_is_the_disagreement(rng, tolerance):
+    x, x_prime = rng.standard_normal((2, 30, 4))
+    Sigma = dynamics.second_moment(x, x_prime)
+    gap = Sigma - dynamics.cross_correlation(x, x_prime)
+    half = (x - x_prime).T @ (x - x_prime) / 60
+    np.testing.assert_allclose(gap, half, atol=tolerance["float64"])
+    swapped = dynamics.second_moment(x_prime, x)
+    np.testing.assert_allclose(swapped, Sigma, atol=tolerance["float64"])
+    shifted = dynamics.second_moment(x + 5.0, x_prime + 5.0, center=True)
+    plain = dynamics.second_moment(x, x_prime, center=True)
+    np.testing.assert_allclose(shifted, plain, atol=tolerance["float64"] * 25)
+
+
 def test_final_weights_reach_zero_loss_with_the_least_norm(rng):
     gammas = np.array([2.0, 1.0, 0.4, 0.1, -0.3])
     Gamma, _ = rotated(gammas, rng)
@@ -383,6 +396,90 @@ REFUSALS = {
     "half a dimension": (
         lambda: dynamics.final_weights(EYE, 1.5),
         "`d` must be a whole number; got 1.5",
+    ),
+    "an unknown loss": (
+        lambda: dynamics.closed_form(**GOOD, loss="vikreg"),
+        "`loss` is 'vikreg', which is not known; did you mean 'vicreg'?",
+    ),
+    "a loss without its second moments": (
+        lambda: dynamics.closed_form(**GOOD, loss="spectral"),
+        "`sigmas` is missing: pass the eigenvalues of Sigma with loss 'spectral'",
+    ),
+    "second moments that no one reads": (
+        lambda: dynamics.closed_form(**GOOD, sigmas=np.ones(2)),
+        "`sigmas` is given: leave out the eigenvalues of Sigma",
+    ),
+    "a second moment too few": (
+        lambda: dynamics.closed_form(**GOOD, loss="spectral", sigmas=np.ones(1)),
+        "`sigmas` must have one entry a mode; got 1 for 2 gammas",
+    ),
+    "a beta that no one reads": (
+        lambda: dynamics.step_times(np.array([1.0]), 1e-3, beta=0.5),
+        "`beta` is 0.5, but only loss 'vicreg' has a beta",
+    ),
+    "a lambda that no one reads": (
+        lambda: dynamics.step_times(
+            np.array([1.0]), 1e-3, lambd=0.5, loss="spectral", sigmas=np.ones(1)
+        ),
+        "`lambd` is 0.5, but only Barlow Twins has off-diagonal terms",
+    ),
+    "a rate under another loss": (
+        lambda: dynamics.closed_form(
+            **GOOD, loss="spectral", sigmas=np.ones(2), lr=0.1
+        ),
+        "`lr` is 0.1, but descent is corrected for under Barlow Twins only",
+    ),
+    "a mode beyond the threshold of beta": (
+        lambda: dynamics.step_times(
+            np.array([0.9, 0.1]), 1e-3, loss="vicreg", sigmas=np.ones(2), beta=2.0
+        ),
+        "mode 2 is never learned: its rate 8 g is -6.4 with `beta` 2",
+    ),
+    "a lambda of zero": (
+        lambda: dynamics.levels(3, 0.0),
+        "`lambd` must be finite and positive; it is 0",
+    ),
+    "levels out of order": (
+        lambda: dynamics.step_widths(np.ones(1), low=0.9, high=0.1),
+        "`low` and `high` must satisfy 0 < low < high < 1; got 0.9 and 0.1",
+    ),
+    "a spectrum that ascends": (
+        lambda: dynamics.error_order(np.array([0.5, 1.0]), 1),
+        "`gammas` must descend",
+    ),
+    "an order of modes that are not learned": (
+        lambda: dynamics.error_order(np.array([1.0, -0.5]), 2),
+        "`d` is 2, but only 1 of `gammas` are positive",
+    ),
+    "a correlation above one": (
+        lambda: dynamics.batch_plateau(np.array([0.9, 1.1]), 8),
+        "`rhos` must be at most 1; the largest is 1.1",
+    ),
+    "an empty batch": (
+        lambda: dynamics.batch_plateau(np.array([0.9]), 0),
+        "`batch` must be at least 1; got 0",
+    ),
+    "a swap between spectra of two lengths": (
+        lambda: dynamics.swap_rate(np.ones(2), np.ones(3)),
+        "`gammas` and `sigmas` must have one length; got 2 and 3",
+    ),
+    "a beta without a second moment": (
+        lambda: dynamics.final_weights(EYE, 1, beta=2.0),
+        "`beta` is 2 without `Sigma`",
+    ),
+    "a second moment of another size": (
+        lambda: dynamics.final_weights(EYE, 1, Sigma=np.eye(2)),
+        "`Sigma` must have the shape of `Gamma`, (3, 3); got (2, 2)",
+    ),
+    "a second moment with a hole in it": (
+        lambda: dynamics.final_weights(EYE, 1, Sigma=np.diag([1.0, 1.0, 0.0])),
+        "`Sigma` must be positive definite, but 1 of its eigenvalues",
+    ),
+    "more dimensions than beta lets through": (
+        lambda: dynamics.final_weights(
+            np.diag([0.9, 0.1, 0.1]), 2, Sigma=EYE, beta=2.0
+        ),
+        "`d` is 2, but Gamma has only 1 modes with 1 - beta (1 - rho) > 0",
     ),
     "views that agree on nothing": (
         lambda: dynamics.stable_lr(np.array([-0.1, -0.2])),

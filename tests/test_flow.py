@@ -39,6 +39,53 @@ def test_one_descent_step_follows_the_gradient_of_the_definition(rng):
     np.testing.assert_allclose(run.loss[1], loss_of(expected, x, x_prime), rtol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("loss", "lambd", "beta"),
+    [("barlow_twins", 0.2, 1.0), ("spectral", 1.0, 1.0), ("vicreg", 1.0, 1.7)],
+)
+def test_every_flow_runs_down_its_own_loss(loss, lambd, beta, rng):
+    """The loss falls at -||dW/dt||^2, measured over a short time."""
+    x, x_prime = rng.standard_normal((2, 20, 4))
+    x_prime = x + 0.5 * x_prime
+    Gamma = dynamics.cross_correlation(x, x_prime)
+    Sigma = None if loss == "barlow_twins" else dynamics.second_moment(x, x_prime)
+    W0, h = 0.3 * rng.standard_normal((3, 4)), 1e-5
+    settings = {"loss": loss, "lambd": lambd, "beta": beta, "Sigma": Sigma}
+    run = flow.integrate(W0, Gamma, np.array([0.0, h]), **settings)
+    speed = (run.weights - W0) / h
+    slope = (run.loss[1] - run.loss[0]) / h
+    assert slope == pytest.approx(-np.sum(speed**2), rel=1e-2)
+    # And it is the gradient of that loss, entry by entry.
+    gradient = np.zeros_like(W0)
+    for index in np.ndindex(W0.shape):
+        bump = np.zeros_like(W0)
+        bump[index] = 1e-5
+        up, down = (
+            flow.integrate(W0 + s * bump, Gamma, np.array([0.0, 1e-9]), **settings)
+            for s in (1, -1)
+        )
+        gradient[index] = (up.loss[0] - down.loss[0]) / 2e-5
+    np.testing.assert_allclose(speed, -gradient, rtol=2e-2, atol=1e-2)
+
+
+def test_a_batch_is_measured_on_all_pairs_and_repeats_with_its_seed(rng):
+    """What a batch decides is where to go next, not what is recorded."""
+    x, x_prime = rng.standard_normal((2, 50, 4))
+    W0 = 0.1 * rng.standard_normal((2, 4))
+    Gamma = dynamics.cross_correlation(x, x_prime)
+    for estimator in ("paired", "split"):
+        runs = [
+            flow.descend(W0, x, x_prime, lr=0.01, steps=20, batch=8, record_every=5,
+                         estimator=estimator, rng=np.random.default_rng(7))
+            for _ in range(2)
+        ]  # fmt: skip
+        np.testing.assert_array_equal(runs[0].weights, runs[1].weights)
+        W = runs[0].weights
+        ranked = spectra.top_eigenvalues(W @ Gamma @ W.T)
+        np.testing.assert_allclose(runs[0].eigenvalues[-1], ranked, atol=1e-12)
+        assert estimator in runs[0].source
+
+
 def test_descent_in_the_span_is_descent_in_all_features(rng):
     """With m > 2n the basis changes nothing: the same trajectory by plain loops."""
     x, x_prime = rng.standard_normal((2, 5, 40))
@@ -91,8 +138,63 @@ def test_recording_sparsely_keeps_the_start_and_the_end(rng):
     np.testing.assert_allclose(run.t, 0.01 * run.step)
 
 
+ONES, NOW = np.ones((1, 2)), np.array([0.0, 1.0])
 VIEWS = np.arange(12.0).reshape(4, 3)
 REFUSALS = {
+    "an unknown loss": (
+        lambda: flow.integrate(ONES, np.eye(2), NOW, loss="spectrum"),
+        ValueError,
+        "`loss` is 'spectrum', which is not known; did you mean 'spectral'?",
+    ),
+    "a loss without its second moment": (
+        lambda: flow.integrate(ONES, np.eye(2), NOW, loss="vicreg"),
+        ValueError,
+        "`Sigma` is missing: pass the second moment of the views with loss 'vicreg'",
+    ),
+    "a second moment that no one reads": (
+        lambda: flow.integrate(ONES, np.eye(2), NOW, Sigma=np.eye(2)),
+        ValueError,
+        "`Sigma` is given: leave out",
+    ),
+    "a second moment of another size": (
+        lambda: flow.integrate(ONES, np.eye(2), NOW, Sigma=np.eye(3), loss="spectral"),
+        ValueError,
+        "`Sigma` must be (2, 2) like `Gamma`; got (3, 3)",
+    ),
+    "a lambda that no one reads": (
+        lambda: flow.integrate(ONES, np.eye(2), NOW, Sigma=np.eye(2), loss="spectral",
+                               lambd=0.5),
+        ValueError,
+        "`lambd` is 0.5, but only loss 'barlow_twins' has a lambd",
+    ),
+    "a beta that no one reads": (
+        lambda: flow.integrate(ONES, np.eye(2), NOW, beta=0.5),
+        ValueError,
+        "`beta` is 0.5, but only loss 'vicreg' has a beta",
+    ),
+    "an odd batch in two halves": (
+        lambda: flow.descend(np.ones((2, 3)), VIEWS, VIEWS, lr=1e-3, steps=3, batch=3,
+                             estimator="split", rng=np.random.default_rng(0)),
+        ValueError,
+        "`batch` is 3; the split estimator needs two equal halves",
+    ),
+    "batches without a generator": (
+        lambda: flow.descend(np.ones((2, 3)), VIEWS, VIEWS, lr=1e-3, steps=3, batch=2),
+        ValueError,
+        "`rng` is missing: batches are drawn at random",
+    ),
+    "a generator without batches": (
+        lambda: flow.descend(np.ones((2, 3)), VIEWS, VIEWS, lr=1e-3, steps=3,
+                             rng=np.random.default_rng(0)),
+        ValueError,
+        "`estimator` and `rng` need a `batch`",
+    ),
+    "an unknown estimator": (
+        lambda: flow.descend(np.ones((2, 3)), VIEWS, VIEWS, lr=1e-3, steps=3, batch=2,
+                             estimator="splitt", rng=np.random.default_rng(0)),
+        ValueError,
+        "did you mean 'split'?",
+    ),
     "no time after the start": (
         lambda: flow.integrate(np.ones((1, 2)), np.eye(2), np.array([0.0])),
         ValueError,
