@@ -45,9 +45,12 @@ class Modes:
         if full.any():
             gone[full] = -np.expm1(-speed[full, None] * t)
         still = speed * t[-1] < EPS  # g = 0: no exponential, only the brake is left
-        filled = np.where(still, 0.0, self.fill)[:, None] * gone
-        filled[still] = 8.0 * self.brakes[still, None] * t
-        growth = 1.0 / (np.where(negative[:, None], 1.0, decay) + filled)
+        gone *= np.where(still, 0.0, self.fill)[:, None]
+        if still.any():
+            gone[still] = 8.0 * self.brakes[still, None] * t
+        if not negative.any():
+            return (1.0 / (decay + gone)).T
+        growth = 1.0 / (np.where(negative[:, None], 1.0, decay) + gone)
         growth[negative] *= decay[negative]
         return growth.T
 
