@@ -30,7 +30,7 @@ def compose(*names: str) -> str:
     Returns
     -------
     str
-        One ES module.
+        One ES module, without the modules' comments.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def compose(*names: str) -> str:
         If a module does not exist: it is spelled as its file is.
     """
     shared = [_enclose(read(f"{name}.js")) for name in names[:-1]]
-    figure = _drop_imports(read(f"{names[-1]}.js"))
+    figure = _bare(read(f"{names[-1]}.js"))
     return "\n".join([*shared, figure])
 
 
@@ -47,10 +47,15 @@ def read(name: str) -> str:
     return (FOLDER / name).read_text(encoding="utf-8")
 
 
-def _drop_imports(source: str) -> str:
-    return re.sub(
-        r'^import\s[^;]*?from\s+"\./[^"]+";\n', "", source, flags=re.MULTILINE
-    )
+def _bare(source: str) -> str:
+    """Drop imports, and the comments: every page that shows the figure carries it."""
+    for dropped in (
+        r'import\s[^;]*?from\s+"\./[^"]+";',
+        r" */\*\*.*?\*/",
+        r" *//[^\n]*",
+    ):
+        source = re.sub(rf"^{dropped}\n", "", source, flags=re.MULTILINE | re.DOTALL)
+    return source
 
 
 def _enclose(source: str) -> str:
@@ -58,7 +63,7 @@ def _enclose(source: str) -> str:
     exported = re.findall(
         r"^export (?:function|const) (\w+)", source, flags=re.MULTILINE
     )
-    body = re.sub(r"^export ", "", _drop_imports(source), flags=re.MULTILINE)
+    body = re.sub(r"^export ", "", _bare(source), flags=re.MULTILINE)
     names = ", ".join(exported)
     return f"const {{ {names} }} = (() => {{\n{body}return {{ {names} }};\n}})();"
 
