@@ -179,7 +179,8 @@ export function addSentence(parent) {
  * What the lines mean.
  *
  * @param {Element} parent
- * @param {string[][]} entries [kind, words]; kind is measured, theory, time, level or points.
+ * @param {string[][]} entries [kind, words]; kind is measured, theory, time, level, points or
+ *   beyond (a bar left out).
  */
 export function addKey(parent, entries) {
   const key = make("p", { class: "sf-key" }, parent);

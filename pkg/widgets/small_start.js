@@ -26,7 +26,8 @@ function render(context) {
   view.bars = createSpectrum(picture, (mode, gamma, done) => moveGamma(view, mode, gamma, done));
   view.chart = createChart(picture);
   addKey(figure.root, [["measured", "the flow, integrated"],
-    ["theory", "predicted from the aligned start"], ["time", "predicted step time τ"]]);
+    ["theory", "predicted from the aligned start"], ["time", "predicted step time τ"],
+    ["beyond", "modes beyond the top d"]]);
   view.told = addSentence(figure.root);
   view.table = make("table", { class: "sf-table" }, figure.root);
   view.note = make("p", { class: "sf-note" }, figure.root);
