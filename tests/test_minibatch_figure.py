@@ -111,16 +111,16 @@ def test_pairs_have_the_moments_they_should():
 def test_descent_rests_on_the_predicted_plateau(batch, d, rho):
     levels = [run(batch=batch, d=d, rho=rho, seed=seed)[1] for seed in (1, 2, 3)]
     expected = dynamics.batch_plateau(np.full(d, rho), batch)[0]
-    # Measured: the mean of three runs is within 0.013 of it, one run within 0.04.
-    assert np.mean(levels) == pytest.approx(expected, abs=0.025)
-    assert levels == pytest.approx([expected] * 3, abs=0.06)
+    # Measured: the mean of three runs is within 0.006 of it, one run within 0.010.
+    assert np.mean(levels) == pytest.approx(expected, abs=0.012)
+    assert levels == pytest.approx([expected] * 3, abs=0.03)
 
 
 @pytest.mark.parametrize("batch", [16, 64])
 def test_two_halves_rest_near_one(batch):
     levels = [run(batch=batch, estimator="split", seed=seed)[1] for seed in (1, 2, 3)]
-    assert np.mean(levels) == pytest.approx(1.0, abs=0.04)
-    assert levels == pytest.approx([1.0] * 3, abs=0.08)
+    # Measured: 0.983 at worst; what is left is the size of the steps.
+    assert levels == pytest.approx([1.0] * 3, abs=0.03)
 
 
 def test_modes_still_rise_one_by_one():

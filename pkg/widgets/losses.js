@@ -9,7 +9,9 @@ import {
 import { make } from "./draw.js";
 import { createRateBars } from "./losses_bars.js";
 import { flow, levels } from "./losses_math.js";
-import { changeWords, flowWords, openingWords, pictureWords, short, stage } from "./losses_story.js";
+import {
+  changeWords, flowWords, openingWords, pictureWords, short, stage,
+} from "./losses_story.js";
 import { mount } from "./mount.js";
 import { lowered } from "./words.js";
 import { createWork } from "./work.js";

@@ -37,7 +37,9 @@ export function stage(state) {
     const share = i / (POINTS - 1);
     return log ? axis.low * (high / axis.low) ** share : high * share;
   });
-  const scene = { model, barlow, W, modes, lengths, g: rates(model), taus, swaps: late, axis, times };
+  const scene = {
+    model, barlow, W, modes, lengths, g: rates(model), taus, swaps: late, axis, times,
+  };
   scene.theory = barlow && model.lambd < 1 ? stairs(scene) : curves(scene);
   return scene;
 }
@@ -111,8 +113,8 @@ function barlowWords({ model, taus, modes }) {
   const { eigenvalue: level, slowdown } = levels(d, lambd);
   const even = stepTimes({ ...model, lambd: 1 }, modesAlone(model));
   return `λ = ${short(lambd)}: the first eigenvalue overshoots to c₁ = ${digits(level[1])}, ` +
-    `and what is left grows ${digits(1 / slowdown[1])} times slower. Step 2 falls at ` +
-    `t = ${digits(taus[1])} instead of ${digits(even[1])}, the last one at ` +
+    `and what is left grows ${digits(1 / slowdown[1])} times slower. Step 2 falls near ` +
+    `t = ${digits(taus[1])} instead of ${digits(even[1])}, the last one near ` +
     `${digits(taus[taus.length - 1])} instead of ${digits(even[even.length - 1])}.`;
 }
 
@@ -126,8 +128,9 @@ function vicregWords(scene) {
   const finals = finalVariances(model);
   const dead = g.map((_, j) => j).filter((j) => g[j] <= 0);
   const ends = modes.map((j) => finals[j].toFixed(2));
+  const name = Math.abs(model.beta - 1) < 0.005 ? ", the spectral loss" : "";
   const words = [
-    `β = ${model.beta.toFixed(2)}${Math.abs(model.beta - 1) < 0.005 ? ", the spectral loss" : ""}: ` +
+    `β = ${model.beta.toFixed(2)}${name}: ` +
       (modes.length
         ? `${plural(modes.length, "mode")} rise${modes.length === 1 ? "s" : ""} in the order ` +
           `${modes.map((j) => j + 1).join(", ")}, to ${list(ends)}`

@@ -84,10 +84,8 @@ function addControls(view) {
 function restart(view) {
   const { figure, work } = view;
   const state = figure.read();
-  const { seen } = view;
   // What was measured stays while it can be compared.
   if (state.d !== view.state.d || state.rho !== view.state.rho) view.seen = [];
-  else view.seen = seen;
   view.state = state;
   view.run = [];
   work.stop();
@@ -103,7 +101,7 @@ function finishSlice(view, done) {
   const { run, state, seen, told } = view;
   if (done) {
     const level = measuredLevel(run);
-    view.seen = [...seen, { batch: state.batch, estimator: state.estimator, level }];
+    view.seen = [...seen, { batch: state.batch, level }];
     told.say(predicted(view) + measured(level, run));
   }
   drawChart(view);
@@ -162,13 +160,17 @@ function mean(values) {
 
 function drawLevels({ levels, state, seen }) {
   const { d, rho, batch } = state;
+  const found = seen.filter(({ level }) => Number.isFinite(level));
+  // The biased level stays in sight beside the cure.
+  const estimators = state.estimator === "paired" ? ["paired"] : ["paired", "split"];
   levels.draw({
     words: `Predicted plateau against batch size; at ${batch} pairs it is ` +
       `${plateau(d, rho, batch).toFixed(3)}.`,
     x: { low: 1.7, high: 600, log: true, name: "batch size B" },
     panels: [{ title: "plateau", low: -0.03, high: 1.15, curves: [
-      { kind: "theory", xs: BATCHES, ys: BATCHES.map((size) => restLevel({ ...state, batch: size })) },
-      { kind: "points", xs: seen.map((one) => one.batch), ys: seen.map((one) => one.level) },
+      ...estimators.map((one) => ({ kind: "theory", xs: BATCHES,
+        ys: BATCHES.map((size) => restLevel({ ...state, batch: size, estimator: one })) })),
+      { kind: "points", xs: found.map((one) => one.batch), ys: found.map((one) => one.level) },
     ] }],
     times: [{ at: batch, text: "" }],
   });

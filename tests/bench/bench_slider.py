@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from anywidget import AnyWidget
 
 from pkg import widgets
 from tests.bench import Row
@@ -13,12 +14,13 @@ from tests.test_widgets_browser import write_page
 EVENTS = 200
 GAMMAS = [1.2, 1.0, 0.8, 0.6, 0.45, 0.3, 0.2, 0.1]
 
-# The initial scale moves all curves and the loss; a bar would move only its own. It
-# goes up and down, so that no event repeats the one before.
+# Each of these sliders moves all curves; a bar would move only its own. It goes up
+# and down over a sixth of its range, so that events differ.
 MEASURE = """async ([control, events]) => {
   const input = document.querySelector(`[data-control="${control}"]`);
+  const [low, high] = [Number(input.min), Number(input.max)];
   const move = (i) => {
-    input.value = -4 + 0.05 * (i % 21);
+    input.value = low + (high - low) * (1 / 3 + (i % 21) / 120);
     const begun = performance.now();
     input.dispatchEvent(new Event("input", { bubbles: true }));
     return [begun, performance.now() - begun];
@@ -42,7 +44,7 @@ MEASURE = """async ([control, events]) => {
 }"""
 
 
-def measure(figure: widgets.Staircase | widgets.SmallStart, control: str) -> dict:
+def measure(figure: AnyWidget, control: str) -> dict:
     """Milliseconds of each slider event, up to the next frame, and of idle frames."""
     with tempfile.TemporaryDirectory() as folder, open_browser() as chromium:
         page = write_page(Path(folder), figure)
@@ -58,6 +60,8 @@ def rows() -> list[Row]:
     shown, late = np.percentile(times["shown"], [50, 95])
     frame = float(np.median(times["idle"]))  # the display's rate, with nothing to draw
     small = measure(widgets.SmallStart([*GAMMAS[1:], -0.3], d=4), "alpha")
+    losses = measure(widgets.Losses("vicreg"), "beta")
+    minibatch = measure(widgets.Minibatch(d=10), "rho")
     return [
         handler_row("slider handler, 8 modes on 360 points", times, limit=2.0),
         Row(
@@ -69,6 +73,9 @@ def rows() -> list[Row]:
             reached=bool(shown <= 1.1 * frame),
         ),
         handler_row("matrix flow handler, d = 4, m = 8, integrated", small, limit=8.0),
+        # These two integrate and descend after the event, a slice of a frame at a time.
+        handler_row("losses handler, beta, d = 4", losses, limit=8.0),
+        handler_row("minibatch handler, correlation, d = 10", minibatch, limit=8.0),
     ]
 
 
