@@ -18,6 +18,7 @@ APART = 0.5  # share of the pairs of steps that must be apart
 # Windows are shares of a step's own time: late steps are as much wider as they are
 # later, and the verdict must not depend on the unit of time.
 SMOOTH, HOLD, AFTERWARDS, LAST = 0.02, 0.1, 3.0, 0.05
+FEWEST_RECORDS = 10  # in all, and in HOLD: at t = 0 a share of the time is no time
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -104,7 +105,7 @@ def find_steps(
             f"`t` and `eigenvalues` need one length; got {len(t)} and "
             f"{len(eigenvalues)}"
         )
-    if len(t) < 10:
+    if len(t) < FEWEST_RECORDS:
         raise ValueError(f"`t` holds {len(t)} times; record ten at least")
     curves = _smooth(t, np.sort(eigenvalues, axis=1)[:, ::-1])
     finals = np.median(curves[t >= (1 - LAST) * t[-1]], axis=0)
@@ -147,10 +148,10 @@ def _rise(t: np.ndarray, curve: np.ndarray, final: float) -> tuple[float, float]
     """Return when one curve passes half its final level for good, and its width."""
     above = curve >= 0.5 * final
     for first in np.flatnonzero(above & ~np.append(False, above[:-1])):
-        # For good: above for 80 % of the records in the next tenth of its time. The
-        # last rise counts in any case.
+        # For good: above for 80 % of the records in the next tenth of its time, or of
+        # the next ten. The last rise counts in any case.
         until = np.searchsorted(t, t[first] * (1 + HOLD), side="right")
-        if above[first:until].mean() >= 0.8:
+        if above[first : max(until, first + FEWEST_RECORDS)].mean() >= 0.8:
             break
     if first == 0:
         return float(t[0]), np.inf  # learned before we looked: no step
@@ -160,9 +161,11 @@ def _rise(t: np.ndarray, curve: np.ndarray, final: float) -> tuple[float, float]
         tenth = _crossing(t, curve, int(below[-1]) + 1, 0.1 * final)
         width = 2 * (half - tenth)
     else:
-        # It starts above a tenth. A logistic curve from there has this width.
-        share = max(curve[0] / final, 0.1)
-        width = 2 * np.log(9.0) * (half - t[0]) / np.log(1 / share - 1)
+        # It never was below a tenth. A logistic curve from its lowest point, which is
+        # below half, has this width.
+        lowest = int(curve[:first].argmin())
+        odds = final / curve[lowest] - 1
+        width = 2 * np.log(9.0) * (half - t[lowest]) / np.log(odds)
     # Records too far apart cannot show a narrower rise.
     return half, float(max(width, t[first] - t[first - 1]))
 

@@ -140,6 +140,30 @@ def test_a_mode_learned_before_the_first_record_has_no_width():
     assert steps.separation[0] == 0.0 and (steps.separation[1:] > 1).all()
 
 
+@pytest.mark.parametrize("height", [0.5, 0.8, 1.2])
+def test_a_fall_before_the_rise_does_not_make_it_narrow(height):
+    """High for a moment, then at 30 %: the width is that of the rise, and a number."""
+    t = np.geomspace(0.1, 200.0, 2000)
+    low = np.maximum(_staircase(t, GAMMAS[:4]), 0.3)
+    fallen = low.copy()
+    fallen[t < 0.105] = height
+    plain, steps = spectra.find_steps(t, low), spectra.find_steps(t, fallen)
+    np.testing.assert_allclose(steps.times, plain.times, rtol=1e-6)
+    # The lowest point is as low, and later by 5 % of 0.1.
+    np.testing.assert_allclose(steps.widths, plain.widths, rtol=0.02)
+
+
+def test_a_few_high_records_at_the_start_are_no_step():
+    """At t = 0 a tenth of the time is no time: ten records are waited for."""
+    curves = _staircase().copy()
+    curves[:2] = 1.2
+    steps = spectra.find_steps(T, curves)
+    np.testing.assert_allclose(
+        steps.times, dynamics.step_times(GAMMAS, 1e-3), rtol=2e-3
+    )
+    assert steps.score_any_start == 1.0 and steps.is_staircase
+
+
 def test_equal_rates_are_told_from_a_falling_spectrum():
     """Unequal starts give steps as well; the rates tell which it was."""
     rate, starts = 0.5, 10.0 ** -np.arange(3, 33, 4)
