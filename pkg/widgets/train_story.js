@@ -24,7 +24,14 @@ export function horizon(prediction) {
   const ahead = stepsAhead(prediction);
   if (!ahead.length) return BLIND;
   const { time, mode } = ahead[ahead.length - 1];
-  return round(1.06 * (time + 3 / prediction.rates[mode]), true);
+  return round(1.06 * (time + 2 / prediction.rates[mode]), true);
+}
+
+/** Where the axis of steps begins: a logarithmic one a little before anything happens. */
+export function onset(prediction, log) {
+  if (!log) return 0;
+  const [first] = stepsAhead(prediction);
+  return first ? Math.max(1, round(first.time / 4, false, [1, 2, 5, 10])) : 1;
 }
 
 /** Predicted curves over an axis of steps: one a mode, and the loss. */
@@ -116,14 +123,22 @@ export function restingWords(run, settings) {
   if (run.lost) return lostWords(run, settings);
   const count = learned(run);
   if (!run.step) return openingWords(run, settings);
+  if (settings.rate >= 1) {
+    return `Step ${run.step}: beyond the stable limit a mode that has risen does not settle. ` +
+      "Each step throws it past its level, and back.";
+  }
   const of = `${count} of ${plural(run.measured.length, "mode")} learned`;
   if (!count) return `Step ${run.step}, ${of}.`;
-  const why = settings.net === "linear"
-    ? settings.loss === "spectral"
-      ? "They settle at what the views share, ρ."
-      : "What is left of the loss is the noise of a batch of 256 pairs."
-    : "The hidden layer has moved meanwhile; the prediction has not.";
-  return `Step ${run.step}, ${of}: at ${compared(run)}. ${why}`;
+  const over = count === run.measured.length ? ` ${remainder(settings)}` : "";
+  return `Step ${run.step}, ${of}: at ${compared(run)}.${over}`;
+}
+
+// What differs from the prediction once all is learned, and why.
+function remainder({ net, loss }) {
+  if (net !== "linear") return "The hidden layer has moved meanwhile; the prediction has not.";
+  return loss === "spectral"
+    ? "Each settles at the share ρ of its mode that two views have in common."
+    : "What is left of the loss, and keeps C short of one, is the noise of 256 pairs a step.";
 }
 
 function lostWords(run, { rate }) {
