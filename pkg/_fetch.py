@@ -212,9 +212,15 @@ def _fetch_locked(name: str, remotes: list[Remote], root: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
     _check_space(name, remotes, root)
     # Beside its place: a move within one file system is atomic.
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=root) as partial:
-        for remote in remotes:
-            _place(remote, _download(remote, Path(partial)), root)
+    try:
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=root) as partial:
+            for remote in remotes:
+                _place(remote, _download(remote, Path(partial)), root)
+    except OSError as error:
+        raise RuntimeError(
+            f"`root`: {root} could not take {name} ({error}), and nothing half-written "
+            "was kept; free some space, or pass another folder"
+        ) from error
 
 
 def _remotes(name: str, split: str) -> list[Remote]:

@@ -83,11 +83,12 @@ def read(name: str, split: str, root: Path) -> tuple[np.ndarray, np.ndarray]:
     paths = [folder / file for file in layout.files]
     x, y = layout.read(paths)
     classes = len(CLASSES[name])
-    if len(x) != len(y) or y.min() < -1 or y.max() >= classes:
+    lowest = -1 if split == "unlabeled" else 0
+    if len(x) != len(y) or y.min() < lowest or y.max() >= classes:
         raise ValueError(
-            f"`root`: {folder} holds {len(x)} images, {len(y)} labels, the largest "
-            f"{y.max()}, where {name} has {classes} classes; remove its files and "
-            "load again"
+            f"`root`: {folder} holds {len(x)} images, {len(y)} labels from {y.min()} "
+            f"to {y.max()}, where {name} has {classes} classes, counted from 0; remove "
+            "its files and load again"
         )
     return x, y
 
@@ -169,6 +170,8 @@ def _fault(path: Path, wanted: int | None) -> str:
         # A gzip file ends in its unpacked size, and packed sizes differ: Debian's
         # Fashion-MNIST has the published images, packed anew.
         with path.open("rb") as file:
+            if file.read(2) != b"\x1f\x8b":
+                return "is no gzip file"
             file.seek(-4, io.SEEK_END)
             size = int.from_bytes(file.read(), "little")
     if wanted is None or size == wanted:

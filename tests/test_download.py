@@ -495,6 +495,21 @@ def test_content_that_cannot_be_is_refused(tmp_path, name):
         data.load(name, root=damaged(tmp_path, name))
 
 
+def test_labels_that_were_never_written_are_refused(tmp_path):
+    """A file of zeros, as some tools leave one: STL-10's labels begin with 1."""
+    path = fill(tmp_path, "stl10") / "stl10_binary/train_y.bin"
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(ValueError, match=r"`root`: .*labels.*load again"):
+        data.load("stl10", root=tmp_path)
+
+
+def test_a_page_in_place_of_a_gzipped_file_is_called_what_it_is(tmp_path):
+    path = fill(tmp_path, "fashion_mnist") / "fashion-mnist/train-images-idx3-ubyte.gz"
+    path.write_text("<html>503</html>")
+    with pytest.raises(ValueError, match=r"images-idx3-ubyte\.gz is no gzip file"):
+        data.load("fashion_mnist", root=tmp_path)
+
+
 def test_an_idx_file_of_another_kind_is_refused(tmp_path):
     path = fill(tmp_path, "fashion_mnist") / "fashion-mnist/train-labels-idx1-ubyte.gz"
     path.write_bytes(gzip.compress(b"<html>" + bytes(32)))
@@ -644,7 +659,22 @@ def test_a_disk_that_fills_while_unpacking_leaves_nothing(tmp_path, monkeypatch,
         "shutil",
         type("Full", (), {**vars(shutil), "copyfileobj": staticmethod(full)}),
     )
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(RuntimeError, match=r"`root`: .*No space left.*another folder"):
+        data.load("cifar10", root=tmp_path, download=True)
+    assert left_in(tmp_path) == []
+
+
+def test_a_disk_that_fills_while_a_file_arrives_is_told_with_its_remedy(
+    tmp_path, monkeypatch, offer
+):
+    offer("good")
+
+    def full(url, output_file, caller):
+        Path(output_file).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(_fetch, "_transfer", lambda remote: full)
+    with pytest.raises(RuntimeError, match=r"`root`: .*No space left.*another folder"):
         data.load("cifar10", root=tmp_path, download=True)
     assert left_in(tmp_path) == []
 
