@@ -49,7 +49,8 @@ class Recipe:
     ------
     ValueError
         If a range is not 0 < low <= high, `scale` passes 1, `hue` passes one half, a
-        probability or strength is not between 0 and 1, or `second` has a `second`.
+        probability or strength is not between 0 and 1, or `second` is no Recipe or
+        has a `second`.
     """
 
     scale: tuple[float, float] = (0.2, 1.0)
@@ -76,6 +77,11 @@ class Recipe:
             self._check_share(name)
         self._check_share("hue", 0.5)
         _check.choice("order", self.order, ("fixed", "random"))
+        if not isinstance(self.second, Recipe | None):
+            raise ValueError(
+                f"`second` must be a Recipe, such as RECIPES['weak']; got "
+                f"{self.second!r}"
+            )
         if self.second is not None and self.second.second is not None:
             raise ValueError(
                 "`second` must not have a `second` of its own; there are two views. "

@@ -303,9 +303,11 @@ def _floats(images: np.ndarray | Tensor) -> Float32[Tensor, "n 3 h w"]:
         found = f"{tuple(images.shape)} of {images.dtype}"
         if str(images.dtype).endswith("uint8") and images.ndim == 4:
             if images.shape[3] == 3 and min(images.shape) > 0:
-                # torch.tensor copies: images at rest are read-only, and torch
-                # cannot share those.
-                x = torch.tensor(images) if isinstance(images, np.ndarray) else images
+                x = images
+                if isinstance(x, np.ndarray):
+                    # A copy: images at rest are read-only, and torch cannot share
+                    # those, nor read an array that runs backwards.
+                    x = torch.tensor(np.ascontiguousarray(x))
                 return x.permute(0, 3, 1, 2).to(torch.float32).div_(255)
     raise ValueError(
         f"`images` must be (n, height, width, 3) of uint8, with n >= 1; got {found}. "

@@ -402,6 +402,14 @@ def test_tensors_and_arrays_give_the_same_views(images, generator):
     )
 
 
+def test_an_array_that_runs_backwards_is_an_array_of_images(images, generator):
+    """A mirrored or channel-swapped look at an array has strides torch has not."""
+    params = views.draw(6, "weak", generator)
+    for turned in (images[:, :, ::-1], images[..., ::-1], images[::-1]):
+        expected = views.apply(turned.copy(), params)
+        assert torch.equal(views.apply(turned, params), expected)
+
+
 @cuda
 @pytest.mark.gpu
 @pytest.mark.parametrize("recipe", ["strong", "simclr", "barlow_twins"])
@@ -523,6 +531,7 @@ REFUSALS = [
         lambda: views.Recipe(second=views.RECIPES["barlow_twins"]),
         "`second` must not have a `second`",
     ),
+    (lambda: views.Recipe(second="weak"), "`second` must be a Recipe.*got 'weak'"),
 ]
 
 
