@@ -32,8 +32,10 @@ class Steps:
         time if it starts there.
     widths : (k,)
         How long each takes from 10 % to 90 %, twice the time from 10 % to 50 %: what an
-        eigenvalue does after its step, creeping up say, does not count. Infinite
-        where it starts above half.
+        eigenvalue does above half its final level does not count. Infinite where it
+        starts above half. If an eigenvalue creeps on to more than twice the height of
+        its step, half its final level is part of the creep: time and width are too
+        large, and the verdict is no.
     rates : (k,)
         Exponential growth rate during the rise, ln 81 / width. The linear theory says
         8 gamma. Steps in order with equal rates come from unequal starts, not

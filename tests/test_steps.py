@@ -140,6 +140,16 @@ def test_a_mode_learned_before_the_first_record_has_no_width():
     assert steps.separation[0] == 0.0 and (steps.separation[1:] > 1).all()
 
 
+@pytest.mark.parametrize(("growth", "late"), [(1.5, 0.1), (3.0, 25.0)])
+def test_a_plateau_that_creeps_is_forgiven_up_to_twice_its_height(growth, late):
+    """By half its height: times within a tenth. By twice: half is in the creep."""
+    curves = _staircase() * np.linspace(1.0, growth, len(T))[:, None]
+    steps = spectra.find_steps(T, curves)
+    off = steps.times / dynamics.step_times(GAMMAS, 1e-3) - 1
+    assert steps.is_staircase is (growth < 2)
+    assert off.max() < late if growth < 2 else off.max() > late
+
+
 @pytest.mark.parametrize("height", [0.5, 0.8, 1.2])
 def test_a_fall_before_the_rise_does_not_make_it_narrow(height):
     """High for a moment, then at 30 %: the width is that of the rise, and a number."""
