@@ -1,7 +1,7 @@
 """Image sets as bytes, each with a sentence that says where it came from.
 
 One function, one result: ``load`` returns ``Images`` whatever the source, so that a
-chapter changes data by changing one word. Introduced in chapter 5.
+chapter changes data by changing one word. Introduced in chapter 1.
 """
 
 from dataclasses import dataclass, replace
@@ -103,7 +103,7 @@ def load(
     standard deviation at least 0.12 in units of full scale. Both numbers were set by
     hand against CIFAR-10's spectrum. ``"digits"`` are scikit-learn's 1,797 digits of
     8 by 8. ``"fashion_mnist"``, ``"cifar10"`` and ``"stl10"`` are read from `root` in
-    the form in which they are published. Introduced in chapter 5.
+    the form in which they are published. Introduced in chapter 1.
 
     Nothing is downloaded unless `download` is true, and never when the variable
     STEPWISE_OFFLINE is set to anything but 0. A download tries its sources in turn,

@@ -3,7 +3,7 @@
 Drawing and applying are apart. ``draw`` makes the random numbers on the CPU, so they
 agree on every machine; ``apply`` is a plain function of images and numbers, so the
 same views can be made again anywhere, in batches or all at once. Introduced in
-chapter 5.
+chapter 1.
 """
 
 from dataclasses import dataclass, fields
