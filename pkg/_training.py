@@ -107,8 +107,8 @@ class LivingNetwork(anywidget.AnyWidget):
     """
 
     _esm = compose(
-        *("words", "draw", "chart", "controls", "mount"),
-        *("train_algebra", "train_views", "train", "train_theory", "train_run"),
+        *("words", "draw", "chart", "controls", "mount", "algebra", "random"),
+        *("train_views", "train", "train_theory", "train_run"),
         *("train_story", "train_pictures", "train_figure"),
     )
     _css = _compose.read("figure.css") + _compose.read("train.css")

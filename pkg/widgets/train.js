@@ -6,7 +6,7 @@
  * net, tanh(V x) in the one with two layers.
  */
 
-import { generator } from "./train_algebra.js";
+import { normals } from "./random.js";
 import { PIXELS, PLACES, writeView } from "./train_views.js";
 
 export const OUTPUTS = 5; // d, embedding dimensions
@@ -26,14 +26,14 @@ export const LOSSES = { barlow_twins: 1, barlow_twins_weighted: 0.3, spectral: n
  * @returns {Object}
  */
 export function createNet(kind, views, scale, seed) {
-  const rng = generator(seed);
+  const normal = normals(seed);
   const deep = kind === "two-layer";
   const size = deep ? HIDDEN : PIXELS;
-  const normals = (count, spread) =>
-    Float64Array.from({ length: count }, () => spread * rng.normal());
-  const W = normals(OUTPUTS * size, scale);
+  const draw = (count, spread) =>
+    Float64Array.from({ length: count }, () => spread * normal());
+  const W = draw(OUTPUTS * size, scale);
   // Then what reaches a hidden unit has variance one, averaged over units and views.
-  const V = deep ? normals(HIDDEN * PIXELS, 1 / Math.sqrt(views.power)) : null;
+  const V = deep ? draw(HIDDEN * PIXELS, 1 / Math.sqrt(views.power)) : null;
   return netOf(W, V, OUTPUTS, size);
 }
 
@@ -234,12 +234,13 @@ function backward({ W, d, size }, { x, h, dz, gV, count }) {
 }
 
 /** Draw fresh pairs of views into `work.x`: a patch, and two of its places. */
-export function drawPairs(views, work, rng) {
+export function drawPairs(views, work, uniform) {
   const { x, count } = work;
+  const below = (n) => Math.floor(n * uniform());
   for (let b = 0; b < count; b += 1) {
-    const patch = rng.below(views.n);
-    writeView(views, patch, rng.below(PLACES), x, b * PIXELS);
-    writeView(views, patch, rng.below(PLACES), x, (count + b) * PIXELS);
+    const patch = below(views.n);
+    writeView(views, patch, below(PLACES), x, b * PIXELS);
+    writeView(views, patch, below(PLACES), x, (count + b) * PIXELS);
   }
 }
 

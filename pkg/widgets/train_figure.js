@@ -10,7 +10,7 @@ import { createChart } from "./chart.js";
 import {
   addButton, addCheck, addKey, addPanel, addRow, addSelect, addSentence, addSlider,
 } from "./controls.js";
-import { make, put } from "./draw.js";
+import { make, put, round } from "./draw.js";
 import { mount } from "./mount.js";
 import { OUTPUTS } from "./train.js";
 import { createPictures } from "./train_pictures.js";
@@ -24,7 +24,7 @@ import { digits } from "./words.js";
 
 const TRAITS = ["patches", "net", "loss", "start", "rate", "seed", "pace", "log_steps"];
 const SLICE = 8; // milliseconds of training a frame
-const STRIDE = 8; // steps between two looks at the net with a hidden layer
+const STRIDE = 4; // steps between two looks at the net with a hidden layer
 const DRAW = 30; // milliseconds between two drawings: the rest of the time it trains
 const SHOW = 500; // milliseconds between two sets of views on show: no flicker
 const PACES = { 30: "30 steps a second", 120: "120 steps a second", 0: "as fast as it goes" };
@@ -143,6 +143,10 @@ function pause(figure) {
 
 function stop(figure) {
   pause(figure);
+  if (figure.run.lost) {
+    figure.end = round(1.5 * figure.run.step, true); // what led there fills the picture
+    fitAxis(figure);
+  }
   figure.pictures.views(figure.run);
   syncControls(figure);
   draw(figure);

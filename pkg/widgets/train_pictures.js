@@ -43,9 +43,9 @@ export function createPictures(parent, d) {
       put(seen.row, { "aria-label": "Six patches of photographs, two views of each." });
     },
     theory: (run) => {
-      const { net, moments } = run;
+      const { moments } = run;
       foreseen.faces.forEach((face, j) =>
-        paint(face, inPixels(run, moments.vectors.subarray(j * net.size))));
+        paint(face, inPixels(run, moments.vectors[j])));
       put(foreseen.row, { "aria-label": `The first ${d} eigenvectors of Gamma as pictures.` });
     },
     modes: (run, words) => {
@@ -92,7 +92,7 @@ export function response(run, j) {
   const { W, d, size } = net;
   const features = new Float64Array(size);
   for (let i = 0; i < d; i += 1) {
-    const share = innerProduct(W, i * size, moments.vectors, j * size, size);
+    const share = innerProduct(W, i * size, moments.vectors[j], 0, size);
     for (let u = 0; u < size; u += 1) features[u] += share * W[i * size + u];
   }
   return inPixels(run, features);

@@ -2,10 +2,11 @@
  * One run of one network: its steps, and what is written down of them.
  */
 
+import { eigen } from "./algebra.js";
+import { uniforms } from "./random.js";
 import {
   BATCH, LOSSES, correlate, createNet, drawPairs, forward, lossGradient, workspace,
 } from "./train.js";
-import { eigenSymmetric, generator } from "./train_algebra.js";
 import { momentsOf, predict, quadratic } from "./train_theory.js";
 import { PIXELS, PLACES, writeView } from "./train_views.js";
 
@@ -39,7 +40,7 @@ export function createRun(views, { net: kind, loss, scale, rate, seed }) {
     prediction: predict(net, moments, lambd, rate),
     work: workspace(net, BATCH),
     // Views of the steps, apart from the net's own draw; and views to be judged on.
-    rng: generator(seed + 7919),
+    rng: uniforms(seed + 7919),
     probe: null,
     step: 0,
     lost: false,
@@ -48,13 +49,14 @@ export function createRun(views, { net: kind, loss, scale, rate, seed }) {
   };
   if (net.V) {
     run.probe = workspace(net, views.n);
-    const rng = generator(104729);
+    const uniform = uniforms(104729);
+    const place = () => Math.floor(PLACES * uniform());
     for (let i = 0; i < views.n; i += 1) {
-      writeView(views, i, rng.below(PLACES), run.probe.x, i * PIXELS);
-      writeView(views, i, rng.below(PLACES), run.probe.x, (views.n + i) * PIXELS);
+      writeView(views, i, place(), run.probe.x, i * PIXELS);
+      writeView(views, i, place(), run.probe.x, (views.n + i) * PIXELS);
     }
   }
-  drawPairs(views, run.work, generator(seed + 15485863)); // to be looked at, not learned
+  drawPairs(views, run.work, uniforms(seed + 15485863)); // to be looked at, not learned
   record(run, NaN);
   return run;
 }
@@ -79,7 +81,7 @@ export function spectrum(run) {
   if (probe) {
     forward(net, probe);
     correlate(net, probe);
-    return eigenSymmetric(lambd === null ? probe.S : probe.C, d).values;
+    return eigen(lambd === null ? probe.S : probe.C, d, false).values;
   }
   // The linear net is judged on every pair of views at once.
   const moment = lambd === null ? views.Sigma : views.Gamma;
@@ -90,7 +92,7 @@ export function spectrum(run) {
         quadratic(moment, W, i * PIXELS, W, j * PIXELS, PIXELS);
     }
   }
-  return eigenSymmetric(matrix, d).values;
+  return eigen(matrix, d, false).values;
 }
 
 /** Note where the run stands, and which modes have just been half learned. */

@@ -149,11 +149,12 @@ function lostWords(run, { rate }) {
   return `The loss left all bounds at step ${run.step}, and the run stopped. ${why} Lower it.`;
 }
 
-/** "step 312: loss 2.04, 3 of 5 modes learned". */
+/** "step 312, loss 2.04". */
 export function statusWords(run) {
   const { losses } = run.history;
   const loss = losses[losses.length - 1];
-  return `step ${run.step}` + (Number.isFinite(loss) ? `, loss ${loss.toFixed(2)}` : "");
+  if (!Number.isFinite(loss)) return `step ${run.step}`;
+  return `step ${run.step}, loss ${loss < 100 ? loss.toFixed(2) : digits(loss)}`;
 }
 
 /** One line for the picture as a whole, for readers who do not see it. */

@@ -3,8 +3,8 @@
  * and how far. Pure functions, held to `pkg.dynamics` by tests/test_train.py.
  */
 
+import { eigen, orthonormal } from "./algebra.js";
 import { innerProduct } from "./train.js";
-import { effectiveStart, eigenSymmetric } from "./train_algebra.js";
 import { PIXELS, featureMoments } from "./train_views.js";
 
 /**
@@ -25,8 +25,23 @@ export function momentsOf(net, views) {
     return h;
   };
   const { Gamma, Sigma } = featureMoments(views, size, features);
-  const { values: gammas, vectors } = eigenSymmetric(Gamma, size);
+  const { values: gammas, vectors } = eigen(Gamma, size);
   return { Gamma, Sigma, gammas, vectors };
+}
+
+/**
+ * The aligned start that a generic small one behaves like: s0_j = R_jj of W(0) V = Q R.
+ *
+ * @param {ArrayLike<number>} W0 (d, m) weights at the start.
+ * @param {number[][]} vectors Eigenvectors of Gamma; the first d are used.
+ * @param {number} d
+ * @param {number} m
+ * @returns {number[]} (d,)
+ */
+export function effectiveStart(W0, vectors, d, m) {
+  const columns = vectors.slice(0, d).map((vector) =>
+    Array.from({ length: d }, (_, i) => innerProduct(W0, i * m, vector, 0, m)));
+  return orthonormal(columns).lengths;
 }
 
 /** u A v, with u and v from `left[i]` and `right[j]` on. */
@@ -53,11 +68,11 @@ export function predict(net, moments, lambd, share) {
   const { W, d, size } = net;
   const { Sigma, gammas: every, vectors } = moments;
   const gammas = [...every.slice(0, d)];
-  const s0 = [...effectiveStart(W, vectors, d, size)];
+  const s0 = effectiveStart(W, vectors, d, size);
   const limit = 1 / (4 * gammas[0]);
   const lr = share * limit;
   const sigmas = gammas.map((_, j) =>
-    quadratic(Sigma, vectors, j * size, vectors, j * size, size),
+    quadratic(Sigma, vectors[j], 0, vectors[j], 0, size),
   );
   const rhos = gammas.map((gamma, j) => gamma / sigmas[j]);
   const rates = gammas.map((gamma) => 2 * Math.log1p(4 * lr * gamma));

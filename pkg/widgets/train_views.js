@@ -5,7 +5,7 @@
  * of all pairs of views, not of a sample.
  */
 
-import { eigenSymmetric } from "./train_algebra.js";
+import { eigen } from "./algebra.js";
 
 export const SIDE = 10; // pixels of a patch, as in pkg/widgets.py
 export const WINDOW = 8; // pixels of a view
@@ -33,8 +33,8 @@ export function decode(text) {
  *
  * @param {Uint8Array} bytes n patches.
  * @returns {{n: number, bytes: Uint8Array, pixels: Float64Array, centre: Float64Array,
- *   Gamma: Float64Array, Sigma: Float64Array, gammas: Float64Array,
- *   vectors: Float64Array, power: number}} `power` is the mean of |x|^2.
+ *   Gamma: Float64Array, Sigma: Float64Array, gammas: number[], vectors: number[][],
+ *   power: number}} `power` is the mean of |x|^2.
  */
 export function population(bytes) {
   const n = Math.floor(bytes.length / (SIDE * SIDE));
@@ -42,7 +42,7 @@ export function population(bytes) {
   views.centre = meanView(views);
   // The two views of a patch are drawn apart: E[x x'] is the mean view's outer product.
   const { Gamma, Sigma } = featureMoments(views, PIXELS, (view) => view);
-  const { values: gammas, vectors } = eigenSymmetric(Gamma, PIXELS);
+  const { values: gammas, vectors } = eigen(Gamma, PIXELS);
   const top = gammas[0];
   divide([views.pixels, views.centre], Math.sqrt(top));
   divide([Gamma, Sigma, gammas], top);
