@@ -348,4 +348,6 @@ def _place(remote: Remote, path: Path, root: Path) -> None:
                         shutil.copyfileobj(content, file)
     for final, whole in ready.items():
         final.parent.mkdir(parents=True, exist_ok=True)
+        # pooch's files are for their owner alone; a folder may be shared.
+        whole.chmod(0o644)
         os.replace(whole, final)
