@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from pkg import _check
 
@@ -42,8 +42,11 @@ class Steps:
         from unequal eigenvalues: look here before naming a cause.
     levels : (k,)
         Final eigenvalues: medians of the last 5 % of the time.
+    order : (k,)
+        Ranks by step time, earliest first; 0, 1, 2, ... where the largest comes first.
     separation : (k - 1,)
-        Wait between neighbouring steps over the mean of their widths.
+        Wait between steps of neighbouring rank over the mean of their widths; negative
+        where the lower rank comes first.
     n_learned : int
         k: modes whose final level is at least 5 % of the largest.
     relapse : float
@@ -65,6 +68,7 @@ class Steps:
     widths: Float[np.ndarray, " k"]
     rates: Float[np.ndarray, " k"]
     levels: Float[np.ndarray, " k"]
+    order: Int[np.ndarray, " k"]
     separation: Float[np.ndarray, " pairs"]
     n_learned: int
     relapse: float
@@ -81,12 +85,15 @@ def find_steps(
 
     Eigenvalues are sorted at each time, smoothed over 2 % of the time so far, and
     each is compared with its own final level. All windows are shares of time, so flow
-    time and step numbers give the same verdict. Introduced in chapter 4.
+    time and step numbers give the same verdict. Ranks are not modes: where later modes
+    settle higher than earlier ones, each newcomer takes over the first rank and the
+    steps are misread. Introduced in chapter 5.
 
     Parameters
     ----------
     t : (T,)
-        Increasing times from the start of training on, in any unit.
+        Increasing times since the start of training, in any unit. Records far apart
+        cannot show a narrow rise: eight steps need some forty.
     eigenvalues : (T, d)
         In any order within a row.
 
@@ -97,8 +104,10 @@ def find_steps(
     Raises
     ------
     ValueError
-        If lengths differ, times do not increase, a number is not finite, or fewer than
-        ten times are given: steps cannot be told from jumps between records.
+        If lengths differ, times do not increase, a number is not finite, fewer than
+        ten times are given (steps cannot be told from jumps between records), or the
+        first lies past half of the last: windows are shares of the time since the
+        start.
     """
     t = _check.times("t", t)
     eigenvalues = _check.finite("eigenvalues", eigenvalues, ndim=2)
@@ -109,6 +118,11 @@ def find_steps(
         )
     if len(t) < FEWEST_RECORDS:
         raise ValueError(f"`t` holds {len(t)} times; record ten at least")
+    if t[0] > t[-1] / 2:
+        raise ValueError(
+            f"`t` runs from {t[0]:.3g} to {t[-1]:.3g}; pass times since the start of "
+            "training, from near 0 on"
+        )
     curves = _smooth(t, np.sort(eigenvalues, axis=1)[:, ::-1])
     finals = np.median(curves[t >= (1 - LAST) * t[-1]], axis=0)
     highest = float(finals.max())
@@ -128,6 +142,7 @@ def find_steps(
         widths=widths,
         rates=np.log(81.0) / widths,
         levels=finals,
+        order=np.argsort(times, kind="stable"),
         separation=wait / width,
         n_learned=len(finals),
         relapse=relapse,

@@ -174,6 +174,15 @@ def test_a_few_high_records_at_the_start_are_no_step():
     assert steps.score_any_start == 1.0 and steps.is_staircase
 
 
+def test_the_order_of_arrival_is_told_even_where_it_is_not_that_of_size():
+    """The faithful latecomer settles lowest here; order and separation say who came."""
+    early_low = _logistics([60.0, 20.0, 120.0], 5) * [1.0, 0.6, 0.3]
+    steps = spectra.find_steps(T, early_low)
+    assert list(spectra.find_steps(T, _staircase()).order) == list(range(8))
+    assert steps.levels[0] > steps.levels[1] > steps.levels[2]
+    assert list(steps.order) == sorted(range(3), key=lambda j: steps.times[j])
+
+
 def test_equal_rates_are_told_from_a_falling_spectrum():
     """Unequal starts give steps as well; the rates tell which it was."""
     rate, starts = 0.5, 10.0 ** -np.arange(3, 33, 4)
@@ -195,6 +204,7 @@ def test_records_too_far_apart_cannot_show_a_narrow_rise():
     [
         ({"t": T[::-1]}, r"`t` must"),
         ({"t": T[:-1]}, "need one length; got 3999 and 4000"),
+        ({"t": T + 1000}, "pass times since the start of training"),
         ({"t": T[:5], "eigenvalues": _staircase()[:5]}, "record ten at least"),
         ({"eigenvalues": np.full((4000, 2), np.nan)}, "`eigenvalues` must be finite"),
     ],
