@@ -6,7 +6,8 @@
     python -m pkg.recipes run NAME [--root FOLDER] [--out FOLDER] [--dry-run]
     python -m pkg.recipes check
 
-A record is one call of one function with one configuration, both kept here.
+A record is one call of one function with one configuration, both named here. A recipe
+that reads several data sets takes ``--root NAME=FOLDER`` once for each.
 """
 
 import argparse
@@ -18,72 +19,28 @@ import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from pkg import _check, record
+from pkg._recipe_list import RECIPES, Recipe
+from pkg._spectra_runs import augmentation_spectra, dataset_spectra
+from pkg._staircase_runs import linear_staircase
+from pkg.record import Record
 
-from pkg import _check, data, dynamics, flow, record, spectra, views
-from pkg.record import Record, Trajectory
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """One recorded experiment.
-
-    Attributes
-    ----------
-    name : str
-        Name of the record.
-    summary : str
-        What it shows, in one line.
-    config : mapping
-        Everything that decides the result: ``data``, ``views`` (a recipe of
-        `pkg.views`), ``n`` pairs, ``size`` in pixels, ``d``, ``scale`` (standard
-        deviation of the entries of W(0)), ``rate`` (learning rate times the largest
-        gamma), ``steps`` and ``seeds``. Each seed draws its own images, views and W(0).
-    needs_root : bool
-        Whether the data lie in a folder that the user names.
-    """
-
-    name: str
-    summary: str
-    config: Mapping[str, Any]
-    needs_root: bool
-
-
-_STAIRCASE = {
-    "views": "standard",
-    "n": 500,
-    "size": 32,
-    "d": 10,
-    "scale": 1e-6,
-    "rate": 0.05,
-    "steps": 6000,
-    "seeds": [10, 11, 12, 13, 14],
-}
-
-RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe(
-            name="staircase-photos",
-            summary="500 pairs of the bundled photographs, gradient descent",
-            config={"data": "photos", **_STAIRCASE},
-            needs_root=False,
-        ),
-        Recipe(
-            name="staircase-cifar10",
-            summary="500 pairs of CIFAR-10 (JPEG copy), gradient descent",
-            config={"data": "cifar10-jpeg", **_STAIRCASE},
-            needs_root=True,
-        ),
-    )
-}
-# The rooms whose code decides a record's numbers.
-ROOMS = ("data", "views", "spectra", "dynamics", "flow", "recipes")
+__all__ = [
+    "RECIPES",
+    "Recipe",
+    "augmentation_spectra",
+    "check",
+    "dataset_spectra",
+    "estimate",
+    "get",
+    "linear_staircase",
+    "main",
+    "names",
+    "run",
+]
 
 
 def names() -> list[str]:
@@ -96,7 +53,12 @@ def get(name: str) -> Recipe:
     return RECIPES[_check.choice("name", name, tuple(RECIPES))]
 
 
-def run(name: str, *, root: str | Path | None = None, progress: bool = True) -> Record:
+def run(
+    name: str,
+    *,
+    root: str | Path | Mapping[str, str | Path] | None = None,
+    progress: bool = True,
+) -> Record:
     """Run a recipe and return its record, unsaved.
 
     Introduced in chapter 5.
@@ -105,8 +67,9 @@ def run(name: str, *, root: str | Path | None = None, progress: bool = True) -> 
     ----------
     name : str
         One of `names`.
-    root : path, optional
-        Folder of the data set, for a recipe that needs one.
+    root : path or mapping of str to path, optional
+        Folder of the data set, for a recipe that needs one; a folder for each name in
+        `Recipe.roots`, for a recipe that needs several.
     progress : bool
         Show a bar on the terminal.
 
@@ -120,9 +83,9 @@ def run(name: str, *, root: str | Path | None = None, progress: bool = True) -> 
         If the name is unknown, or `root` is missing, superfluous or not the data set.
     """
     recipe = get(name)
-    _check_root(recipe, root)
+    roots = _folders_of(recipe, root)
     started = time.perf_counter()
-    runs, arrays, said = linear_staircase(recipe.config, root, progress=progress)
+    runs, arrays, said = recipe.make(recipe.config, roots, progress=progress)
     meta = {
         "config": dict(recipe.config),
         "data": said,
@@ -133,58 +96,9 @@ def run(name: str, *, root: str | Path | None = None, progress: bool = True) -> 
         "device": f"{os.cpu_count()} cores, {platform.machine()} CPU",
         "seconds": round(time.perf_counter() - started, 1),
         "made": datetime.date.today().isoformat(),
-        "code": _code(),
+        "code": _code(recipe),
     }
     return Record(name=name, runs=runs, arrays=arrays, meta=meta)
-
-
-def linear_staircase(
-    config: Mapping[str, Any], root: str | Path | None, *, progress: bool
-) -> tuple[tuple[Trajectory, ...], dict[str, np.ndarray], str]:
-    """Descend on image pairs from small random starts, and predict each run.
-
-    Parameters
-    ----------
-    config : mapping
-        See `Recipe`.
-    root : path or None
-        Folder of the data set, if it needs one.
-    progress : bool
-        Show a bar on the terminal, one unit a seed.
-
-    Returns
-    -------
-    runs : tuple of Trajectory
-        One per seed, at some 400 times evenly spaced on a log axis.
-    arrays : dict
-        ``gammas`` (seeds, 2d), ``s0``, ``predicted`` and ``measured`` (seeds, d),
-        ``overlap`` (seeds,) of learned and predicted space; ``captured`` (seeds, 2d),
-        the share of each eigenvector of Gamma inside the learned one; of the first seed
-        ``learned`` and ``expected`` (d, size, size, 3) directions.
-    said : str
-        Where the images came from.
-    """
-    from tqdm import tqdm
-
-    runs, rows = [], []
-    for seed in tqdm(config["seeds"], unit="seed", disable=not progress):
-        images = data.load(
-            config["data"], n=config["n"], size=config["size"], seed=seed, root=root
-        )
-        x, x_prime = views.flat_pairs(images.x, config["views"], seed=seed)
-        run, row = _descend_and_predict(x, x_prime, config, seed)
-        runs.append(_thin(run, 400))
-        rows.append(row)
-    arrays = {
-        key: np.stack([row[key] for row in rows])
-        for key in ("gammas", "s0", "predicted", "measured", "overlap", "captured")
-    }
-    # Rows of flat pairs are channel first; a picture wants its channels last.
-    pixels = (config["d"], 3, config["size"], config["size"])
-    for key in ("learned", "expected"):
-        pictures = rows[0][key].T.reshape(pixels).transpose(0, 2, 3, 1)
-        arrays[key] = pictures.astype(np.float32)
-    return tuple(runs), arrays, _without_seed(images.provenance)
 
 
 def check(folder: str | Path = record.FOLDER) -> dict[str, str]:
@@ -205,7 +119,7 @@ def check(folder: str | Path = record.FOLDER) -> dict[str, str]:
 
 
 def estimate(recipe: Recipe) -> tuple[float, float]:
-    """Estimate seconds and peak bytes of a run, by timing a few steps of its size.
+    """Estimate seconds and peak bytes of a run, by timing a small part of it.
 
     Parameters
     ----------
@@ -216,105 +130,85 @@ def estimate(recipe: Recipe) -> tuple[float, float]:
     seconds, bytes : float
         On this machine, as busy as it is now.
     """
-    config = recipe.config
-    m, r = 3 * config["size"] ** 2, 2 * config["n"]
-    rng = np.random.default_rng(0)
-    small, square = rng.standard_normal((2, config["n"], r))
-    started = time.perf_counter()
-    W0 = 1e-6 * small[: config["d"]]
-    flow.descend(W0, small, square, lr=1e-6, steps=50)
-    seconds_step = (time.perf_counter() - started) / 50
-    # Basis and spectrum: some 2 m r^2 + 10 r^3 operations against 2 d r^2 a step.
-    setup = (m / config["d"] + 5 * r / config["d"]) * seconds_step
-    seconds = len(config["seeds"]) * (config["steps"] * seconds_step + setup)
-    # Views, their stack, its factors and the span's coordinates; Gamma and two copies.
-    array_bytes = 8.0 * (6 * r * m + 4 * r**2)
-    return seconds, array_bytes + 0.4e9  # torch and NumPy themselves
+    return recipe.cost(recipe.config)
 
 
-def _descend_and_predict(
-    x: np.ndarray, x_prime: np.ndarray, config: Mapping[str, Any], seed: int
-) -> tuple[Trajectory, dict[str, np.ndarray]]:
-    Q = spectra.span(x, x_prime)
-    x, x_prime = x @ Q, x_prime @ Q
-    Gamma = dynamics.cross_correlation(x, x_prime)
-    gammas, V = spectra.top_eigenpairs(Gamma, 2 * config["d"])
-    rng = np.random.default_rng(seed)
-    W0 = config["scale"] * rng.standard_normal((config["d"], Q.shape[1]))
-    start = dynamics.effective_start(W0, Gamma)
-    lr = config["rate"] / gammas[0]
-    run = flow.descend(W0, x, x_prime, lr=lr, steps=config["steps"])
-    learned = spectra.learned_directions(np.asarray(run.weights), Gamma)
-    # Measured eigenvalues come sorted, so the predictions are sorted too: two near-tied
-    # modes may be learned in either order.
-    return run, {
-        "gammas": gammas,
-        "s0": start.s0,
-        "predicted": np.sort(dynamics.step_times(start.gammas, start.s0, lr=lr)),
-        "measured": spectra.crossing_times(run.t, run.eigenvalues),
-        "overlap": np.array(spectra.subspace_overlap(learned, start.V)),
-        "captured": np.sum((learned.T @ V) ** 2, axis=0),
-        "learned": Q @ learned,
-        "expected": Q @ V[:, : config["d"]],
-    }
-
-
-def _thin(run: Trajectory, points: int) -> Trajectory:
-    last = len(run.t) - 1
-    keep = np.unique(np.geomspace(1, last, points).round().astype(int))
-    return replace(
-        run,
-        t=run.t[keep],
-        step=None if run.step is None else run.step[keep],
-        loss=run.loss[keep],
-        eigenvalues=run.eigenvalues[keep],
-        weights=None,
-    )
-
-
-def _without_seed(provenance: str) -> str:
-    return provenance.rsplit("; seed", 1)[0]
-
-
-def _check_root(recipe: Recipe, root: str | Path | None) -> None:
-    if recipe.needs_root and root is None:
+def _folders_of(
+    recipe: Recipe, root: str | Path | Mapping[str, str | Path] | None
+) -> Mapping[str, str | Path]:
+    """Return the folder of each data set that needs one, and of no other."""
+    needed = ", ".join(recipe.roots)
+    if not recipe.roots:
+        if root is not None:
+            raise ValueError(
+                f"`root` is {str(root)!r}, but recipe {recipe.name!r} reads data that "
+                "come with the package; leave it out"
+            )
+        return {}
+    if root is None:
+        root = {}
+    elif not isinstance(root, Mapping):
+        if len(recipe.roots) > 1:
+            raise ValueError(
+                f"`root` is one folder, but recipe {recipe.name!r} reads {needed}; "
+                "pass --root NAME=FOLDER for each"
+            )
+        root = {recipe.roots[0]: root}
+    for name in root:
+        _check.choice("root", name, recipe.roots)
+    missing = [name for name in recipe.roots if name not in root]
+    if missing:
         raise ValueError(
-            f"`root` is missing: recipe {recipe.name!r} reads {recipe.config['data']} "
-            "from a folder of yours; pass --root FOLDER"
+            f"`root` is missing: recipe {recipe.name!r} reads {', '.join(missing)} "
+            f"from a folder of yours; pass{_options(recipe)}"
         )
-    if not recipe.needs_root and root is not None:
-        raise ValueError(
-            f"`root` is {str(root)!r}, but recipe {recipe.name!r} reads data that come "
-            "with the package; leave it out"
-        )
+    return root
 
 
-def _code() -> dict[str, str]:
-    """Hash every room that decides the numbers, its private halves with it."""
+def _given(
+    recipe: Recipe, options: Sequence[str]
+) -> str | Mapping[str, str | Path] | None:
+    """Read what stood behind --root: a folder, or NAME=FOLDER several times."""
+    if len(options) == 1 and options[0].partition("=")[0] not in recipe.roots:
+        return options[0]
+    pairs = [option.partition("=") for option in options]
+    return {name: folder for name, _, folder in pairs} or None
+
+
+def _code(recipe: Recipe) -> dict[str, str]:
+    """Hash the half that makes a record and every room that it reaches."""
+    half = recipe.make.__module__.removeprefix("pkg.")
+    rooms = [half]
+    for room in rooms:  # grows while it is read
+        reached = [n for n in _imports(room) if n not in ("record", *rooms)]
+        rooms += [n for n in reached if not n.startswith("_")]
     return {
         room: hashlib.sha256(b"".join(_sources(room))).hexdigest()[:16]
-        for room in ROOMS
+        for room in sorted(rooms)
     }
 
 
 def _sources(room: str) -> list[bytes]:
     """Read a room and the private halves `_*.py` that it imports, in their order."""
-    here, found = Path(__file__).parent, [room]
-    for name in found:  # grows while it is read: a half may import a half
-        text = (here / f"{name}.py").read_text(encoding="utf-8")
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.ImportFrom) and node.module == "pkg":
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module is not None:
-                names = [node.module.removeprefix("pkg.")]
-            else:
-                continue
-            # The guards check numbers and decide none.
-            halves = [n for n in names if n.startswith("_") and n != "_check"]
-            found += [
-                n for n in halves if n not in found and (here / f"{n}.py").exists()
-            ]
-    return [(here / f"{name}.py").read_bytes() for name in found]
+    found = [room]
+    for name in found:  # a half may import a half
+        found += [n for n in _imports(name) if n.startswith("_") and n not in found]
+    return [_path(name).read_bytes() for name in found]
+
+
+def _imports(room: str) -> list[str]:
+    """List the rooms that a room imports; the guards check numbers and decide none."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(_path(room).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "pkg":
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            found.append(node.module.removeprefix("pkg."))
+    return [n for n in dict.fromkeys(found) if n != "_check" and _path(n).exists()]
+
+
+def _path(room: str) -> Path:
+    return Path(__file__).parent / f"{room}.py"
 
 
 def _state(recipe: Recipe, folder: Path) -> str:
@@ -328,14 +222,19 @@ def _state(recipe: Recipe, folder: Path) -> str:
     changed = [k for k in config if meta["config"].get(k) != config[k]]
     if changed:
         return f"stale: {', '.join(changed)} changed"
-    now = _code()
+    now = _code(recipe)
     rooms = [room for room in now if meta["code"].get(room) != now[room]]
     return f"older code: {', '.join(rooms)} changed since" if rooms else "fresh"
 
 
 def _command(recipe: Recipe) -> str:
-    root = " --root FOLDER" if recipe.needs_root else ""
-    return f"python -m pkg.recipes run {recipe.name}{root}"
+    return f"python -m pkg.recipes run {recipe.name}{_options(recipe)}"
+
+
+def _options(recipe: Recipe) -> str:
+    if len(recipe.roots) == 1:
+        return " --root FOLDER"
+    return "".join(f" --root {name}=FOLDER" for name in recipe.roots)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -350,7 +249,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("check", help="which records are stale, and how to remake them")
     runner = commands.add_parser("run", help="run one and write its record")
     runner.add_argument("name")
-    runner.add_argument("--root", help="folder of the data set, where one is needed")
+    runner.add_argument(
+        "--root",
+        action="append",
+        default=[],
+        metavar="[NAME=]FOLDER",
+        help="folder of the data set, where one is needed; once for each of several",
+    )
     runner.add_argument("--out", default=record.FOLDER, help="where the record goes")
     runner.add_argument("--dry-run", action="store_true", help="time and memory only")
     chosen = parser.parse_args(arguments)
@@ -363,14 +268,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _list(_: argparse.Namespace) -> int:
     for recipe in RECIPES.values():
-        print(f"{recipe.name:20} {recipe.summary}")
+        print(f"{recipe.name:21} {recipe.summary}")
     return 0
 
 
 def _check_all(_: argparse.Namespace) -> int:
     for name, state in check().items():
         remedy = "" if state == "fresh" else f"\n  remake: {_command(RECIPES[name])}"
-        print(f"{name:20} {state}{remedy}")
+        print(f"{name:21} {state}{remedy}")
     return 0
 
 
@@ -379,14 +284,14 @@ def _run(chosen: argparse.Namespace) -> int:
     if chosen.dry_run:
         seconds, size = estimate(recipe)
         print(f"{recipe.name}: {recipe.summary}")
-        print(
-            f"  {len(recipe.config['seeds'])} seeds of {recipe.config['steps']} steps"
-        )
+        steps = recipe.config.get("steps")
+        long = "" if steps is None else f" of {steps} steps"
+        print(f"  {len(recipe.config['seeds'])} seeds{long}")
         print(
             f"  about {seconds:.0f} s on this machine, {size / 1e9:.1f} GB at the peak"
         )
         return 0
-    path = record.save(run(recipe.name, root=chosen.root), chosen.out)
+    path = record.save(run(recipe.name, root=_given(recipe, chosen.root)), chosen.out)
     print(f"written: {path} and its .npz")
     return 0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pkg import dynamics, recipes, record
+from pkg import _spectra_runs, data, dynamics, flow, recipes, record, spectra, views
 
 SMALL = {
     "data": "photos",
@@ -25,8 +25,8 @@ SMALL = {
 @pytest.fixture
 def small(monkeypatch):
     """A recipe that runs in a second, in place of the real ones."""
-    recipe = recipes.Recipe(
-        name="tiny", summary="small", config=SMALL, needs_root=False
+    recipe = dataclasses.replace(
+        recipes.get("staircase-photos"), name="tiny", summary="small", config=SMALL
     )
     monkeypatch.setattr(recipes, "RECIPES", {"tiny": recipe})
     return recipe
@@ -34,7 +34,7 @@ def small(monkeypatch):
 
 @pytest.fixture(scope="module")
 def tiny():
-    return recipes.linear_staircase(SMALL, None, progress=False)
+    return recipes.linear_staircase(SMALL, {}, progress=False)
 
 
 def test_the_experiment_steps_when_it_predicts(tiny):
@@ -59,7 +59,7 @@ def test_predictions_can_be_made_again_from_what_the_record_keeps(tiny):
 
 
 def test_a_seed_gives_the_same_numbers_again(tiny):
-    again = recipes.linear_staircase(SMALL | {"seeds": [4]}, None, progress=False)
+    again = recipes.linear_staircase(SMALL | {"seeds": [4]}, {}, progress=False)
     np.testing.assert_array_equal(again[1]["measured"][0], tiny[1]["measured"][1])
 
 
@@ -79,6 +79,66 @@ def test_a_room_is_hashed_with_its_private_halves():
         assert (folder / f"{half}.py").read_bytes() in recipes._sources(room)
     guards = (folder / "_check.py").read_bytes()
     assert guards not in recipes._sources("dynamics")
+
+
+def test_a_record_answers_for_the_rooms_that_made_it_and_no_others():
+    """A new recipe in the list leaves the records of the others fresh."""
+    code = recipes._code(recipes.get("staircase-photos"))
+    assert {"_staircase_runs", "data", "views", "dynamics", "flow", "spectra"} == {
+        *code
+    }
+
+
+SPECTRA = {
+    "data": ["digits", "photos"],
+    "views": "standard",
+    "n": 40,
+    "d": 3,
+    "scale": 1e-6,
+    "top": 30,
+    "seeds": [3, 4],
+}
+
+
+def test_data_sets_side_by_side_in_miniature():
+    """Axes are sets, seeds, modes; the flow agrees with its prediction."""
+    _, arrays, said = recipes.dataset_spectra(SPECTRA, {}, progress=False)
+    assert arrays["gammas"].shape == (2, 2, 30)
+    assert np.all(np.diff(arrays["gammas"]) <= 0) and np.all(arrays["least"] < 0)
+    assert np.all(arrays["n_positive"] <= 40)
+    ratios = arrays["measured"] / arrays["predicted"]
+    assert np.abs(ratios[..., 0] - 1).max() < 0.02
+    assert len(said.split(" | ")) == 2 and said.startswith("digits")
+
+
+def test_leaving_modes_out_of_the_flow_changes_no_step():
+    """The record integrates 70 modes; all of them give the same times."""
+    images = data.load("digits", n=60, seed=1)
+    x, x_prime = views.flat_pairs(images.x, "standard", seed=1)
+    config = SPECTRA | {"n": 60}
+    kept = _spectra_runs._staircase_of(x, x_prime, config, seed=1)
+    Q = spectra.span(x, x_prime)
+    Gamma = dynamics.cross_correlation(x @ Q, x_prime @ Q)
+    W0 = 1e-6 * np.random.default_rng(1).standard_normal((3, Q.shape[1]))
+    t = np.geomspace(0.2 * kept["predicted"][0], 1.3 * kept["predicted"][-1], 400)
+    whole = flow.integrate(W0, Gamma, t, rtol=1e-8, atol=1e-12)
+    times = spectra.crossing_times(whole.t, whole.eigenvalues)
+    np.testing.assert_allclose(kept["measured"], times, rtol=2e-3)
+
+
+def test_what_an_augmentation_leaves_is_what_its_mean_view_keeps():
+    """Grey shrinks what is colour alone; a mirror takes what is odd; none is none."""
+    config = recipes.get("spectra-augmentations").config
+    chosen = [row for row in config["views"] if row[0] in ("none", "flip", "grey")]
+    config = config | {"n": 150, "top": 20, "d": 5, "seeds": [5], "views": chosen}
+    _, arrays, _ = recipes.augmentation_spectra(config, {}, progress=False)
+    none, flip, grey = arrays["survival"][:, 0]
+    np.testing.assert_allclose(none, 1.0, atol=1e-6)
+    np.testing.assert_allclose(arrays["gammas"][0], arrays["plain"], rtol=1e-6)
+    np.testing.assert_allclose(arrays["overlap"][0], 1.0, atol=1e-6)
+    odd, coloured = arrays["mirror"][0].argmin(), arrays["colour"][0].argmax()
+    assert flip[odd] < 0.35 < 0.9 < flip[arrays["mirror"][0].argmax()]
+    assert 0.5 < grey[coloured] < 0.85 < grey[arrays["colour"][0].argmin()]
 
 
 def test_run_then_check_by_hand(small, tmp_path, capsys):
@@ -101,8 +161,11 @@ def test_check_tells_stale_older_and_missing_apart(small, tmp_path, monkeypatch)
     assert recipes.check(tmp_path) == {"tiny": "missing"}
     record.save(recipes.run("tiny", progress=False), tmp_path)
 
-    monkeypatch.setattr(recipes, "_code", lambda: dict.fromkeys(recipes.ROOMS, "new"))
-    assert recipes.check(tmp_path)["tiny"].startswith("older code: data, views")
+    with monkeypatch.context() as patch:
+        patch.setattr(recipes, "_code", lambda _: {"data": "new", "views": "new"})
+        assert (
+            recipes.check(tmp_path)["tiny"] == "older code: data, views changed since"
+        )
 
     changed = dataclasses.replace(small, config=SMALL | {"d": 4})
     monkeypatch.setattr(recipes, "RECIPES", {"tiny": changed})
@@ -123,7 +186,7 @@ def test_every_recipe_ships_its_record_unspoiled():
 def test_a_shipped_record_can_be_made_again():
     """Seed 10 of the photographs, all 6000 steps: the very numbers of the record."""
     config = recipes.get("staircase-photos").config | {"seeds": [10]}
-    _, arrays, _ = recipes.linear_staircase(config, None, progress=False)
+    _, arrays, _ = recipes.linear_staircase(config, {}, progress=False)
     kept = record.load("staircase-photos").arrays
     for key in ("gammas", "s0", "predicted", "measured"):
         np.testing.assert_allclose(arrays[key][0], kept[key][0], rtol=1e-6)
@@ -139,6 +202,19 @@ REFUSALS = {
         lambda: recipes.run("staircase-cifar10"),
         "`root` is missing: recipe 'staircase-cifar10' reads cifar10-jpeg",
     ),
+    "one folder where two are needed": (
+        lambda: recipes.run("spectra-datasets", root="somewhere"),
+        "`root` is one folder, but recipe 'spectra-datasets' reads cifar10-jpeg, "
+        "fashion_mnist; pass --root NAME=FOLDER for each",
+    ),
+    "one of two folders": (
+        lambda: recipes.run("spectra-datasets", root={"cifar10-jpeg": "somewhere"}),
+        "`root` is missing: recipe 'spectra-datasets' reads fashion_mnist from a ",
+    ),
+    "a folder for another data set": (
+        lambda: recipes.run("spectra-datasets", root={"cifar10": "somewhere"}),
+        "`root` is 'cifar10', which is not known; did you mean 'cifar10-jpeg'?",
+    ),
     "a folder where none is needed": (
         lambda: recipes.run("staircase-photos", root="somewhere"),
         "`root` is 'somewhere', but recipe 'staircase-photos' reads data that come",
@@ -151,6 +227,19 @@ def test_bad_input_is_refused_by_name(case):
     call, message = REFUSALS[case]
     with pytest.raises(ValueError, match=re.escape(message)):
         call()
+
+
+def test_folders_are_read_by_name():
+    """One data set: a folder. Several: NAME=FOLDER each, whatever the order."""
+    one, two = recipes.get("staircase-cifar10"), recipes.get("spectra-datasets")
+    assert recipes._given(one, []) is None
+    assert recipes._given(one, ["a=b"]) == "a=b"
+    assert recipes._given(one, ["cifar10-jpeg=c"]) == {"cifar10-jpeg": "c"}
+    given = recipes._given(two, ["fashion_mnist=f", "cifar10-jpeg=c"])
+    assert given == {"fashion_mnist": "f", "cifar10-jpeg": "c"}
+    assert recipes._folders_of(one, "c") == {"cifar10-jpeg": "c"}
+    command = "run spectra-datasets --root cifar10-jpeg=FOLDER --root fashion_mnist="
+    assert command in recipes._command(two)
 
 
 def test_the_command_line_says_what_is_wrong_and_writes_nothing(tmp_path, capsys):

@@ -1,0 +1,124 @@
+"""The list of recipes; a new record begins with an entry here.
+
+A private half of ``pkg.recipes``, as are the functions that the entries call.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pkg._spectra_runs import augmentation_spectra, dataset_spectra, spectra_cost
+from pkg._staircase_runs import Made, linear_staircase, staircase_cost
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One recorded experiment.
+
+    Attributes
+    ----------
+    name : str
+        Name of the record.
+    summary : str
+        What it shows, in one line.
+    make : callable
+        Called with `config`, the folders of the data sets by name, and ``progress``;
+        returns runs, arrays, and where the data came from. It lives in a private half
+        of this room, and a record is out of date when that half changes, or a room
+        that it imports.
+    cost : callable
+        Estimates seconds and peak bytes from `config`.
+    config : mapping
+        Everything that decides the result; see `make`.
+    roots : tuple of str
+        Data sets that lie in a folder which the user names.
+    """
+
+    name: str
+    summary: str
+    make: Callable[..., Made]
+    cost: Callable[[Mapping[str, Any]], tuple[float, float]]
+    config: Mapping[str, Any]
+    roots: tuple[str, ...] = ()
+
+
+_STAIRCASE = {
+    "views": "standard",
+    "n": 500,
+    "size": 32,
+    "d": 10,
+    "scale": 1e-6,
+    "rate": 0.05,
+    "steps": 6000,
+    "seeds": [10, 11, 12, 13, 14],
+}
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="staircase-photos",
+            summary="500 pairs of the bundled photographs, gradient descent",
+            make=linear_staircase,
+            cost=staircase_cost,
+            config={"data": "photos", **_STAIRCASE},
+        ),
+        Recipe(
+            name="staircase-cifar10",
+            summary="500 pairs of CIFAR-10 (JPEG copy), gradient descent",
+            make=linear_staircase,
+            cost=staircase_cost,
+            config={"data": "cifar10-jpeg", **_STAIRCASE},
+            roots=("cifar10-jpeg",),
+        ),
+        Recipe(
+            name="spectra-datasets",
+            summary="spectra and staircases of four data sets side by side",
+            make=dataset_spectra,
+            cost=spectra_cost,
+            config={
+                "data": ["photos", "cifar10-jpeg", "fashion_mnist", "digits"],
+                "views": "standard",
+                "n": 500,
+                "d": 10,
+                "scale": 1e-6,
+                "top": 50,
+                "seeds": [10, 11, 12, 13, 14],
+            },
+            roots=("cifar10-jpeg", "fashion_mnist"),
+        ),
+        Recipe(
+            name="spectra-augmentations",
+            summary="what each augmentation leaves of the modes of the photographs",
+            make=augmentation_spectra,
+            cost=spectra_cost,
+            config={
+                "data": "photos",
+                "n": 500,
+                "bare": {
+                    "scale": [1.0, 1.0],
+                    "ratio": [1.0, 1.0],
+                    "flip": 0.0,
+                    "jitter": 0.0,
+                    "grey": 0.0,
+                },
+                # A list, because JSON forgets the order of names.
+                "views": [
+                    ["none", {}],
+                    ["flip", {"flip": 0.5}],
+                    ["crop", {"scale": [0.2, 1.0], "ratio": [3 / 4, 4 / 3]}],
+                    ["jitter", {"jitter": 0.8}],
+                    ["grey", {"grey": 0.2}],
+                    ["blur", {"blur": 0.5}],
+                    ["standard", "standard"],
+                    ["simclr", "simclr"],
+                    ["barlow_twins", "barlow_twins"],
+                    ["vicreg", "vicreg"],
+                ],
+                "top": 100,
+                "d": 10,
+                "seeds": [10, 11, 12, 13, 14],
+            },
+        ),
+    )
+}
