@@ -23,7 +23,7 @@ import { decode, population } from "./train_views.js";
 import { digits } from "./words.js";
 
 const TRAITS = ["patches", "net", "loss", "start", "rate", "seed", "pace", "log_steps"];
-const SLICE = 8; // milliseconds of training a frame
+const SLICE = 12; // milliseconds of training a frame: the rest is for hands and pictures
 const STRIDE = 4; // steps between two looks at the net with a hidden layer
 const DRAW = 30; // milliseconds between two drawings: the rest of the time it trains
 const SHOW = 500; // milliseconds between two sets of views on show: no flicker

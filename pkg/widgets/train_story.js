@@ -101,7 +101,8 @@ export function openingWords(run, settings) {
     return `${net}, ${GOALS[settings.loss]}: it starts so large that ` +
       `${plural(gammas.length - ahead.length, "mode")} are half learned already. Lower the start.`;
   }
-  const basis = settings.net === "linear" ? "" : " from its hidden layer as it now is";
+  const basis = (settings.net === "linear" ? "" : " from its hidden layer as it now is") +
+    (settings.loss === "barlow_twins_weighted" ? ", by a rule of thumb," : "");
   return `${net}, ${GOALS[settings.loss]}. From its start theory expects the steps${basis} at ` +
     `${stepList(ahead.map(({ time }) => time))}. Press Play.`;
 }

@@ -66,7 +66,7 @@ def _row(images, net: str) -> Row:
         drawn = tab.evaluate(IN_PAGE, SECONDS)
     return Row(
         what=f"training in the page, {NETS[net]}, 256 pairs a step",
-        ours=f"{drawn:.0f} steps a second, in slices of 8 ms a frame",
+        ours=f"{drawn:.0f} steps a second, in slices of 12 ms a frame",
         peer=f"{alone:.0f} in Node, nothing drawn",
         ratio=f"{drawn / alone:.0%} of Node",
         goal=f"{GOAL} a second",
