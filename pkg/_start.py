@@ -183,7 +183,7 @@ def error_order(gammas: Float[np.ndarray, " m"], d: int) -> ErrorOrder:
     off by alpha^p with p = min_j (1 - gamma_{j+1} / gamma_j), which neighbours decide.
     Turns inside the learned subspace cost nothing, so the subspace only waits for the
     first mode left out: q = 1 - gamma_{d+1} / gamma_d, or, where gamma_{d+1} is
-    negative and shrinks, q = 1 + |gamma_{d+1}| / gamma_1. Both hold in the limit;
+    negative and shrinks, q = 1 + abs(gamma_{d+1}) / gamma_1. Both hold in the limit;
     above alpha = 1e-4 the slope is often lower. Introduced in chapter 4.
 
     Parameters
