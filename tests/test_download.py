@@ -628,6 +628,30 @@ def test_a_source_that_trickles_is_left_for_the_next(
     assert loopback.asked == ["/trickle", "/good"]
 
 
+def test_a_source_that_drips_is_left_before_16_kib_have_come(
+    tmp_path, monkeypatch, offer, loopback, body
+):
+    """A source is looked at piece by piece, so pieces are small: 4 KiB."""
+    monkeypatch.setattr(_fetch, "SLOW", (10**5, 0.25))
+    monkeypatch.setattr(_fetch, "TIMEOUT", (2, 5))
+    remote, sent = offer("good"), []
+
+    def drip(handler):
+        loopback.start(handler, len(body))
+        for i in range(0, len(body), 2**12):
+            handler.wfile.write(body[i : i + 2**12])
+            sent.append(loopback.asked.count("/good"))
+            loopback.open.wait(0.5)
+
+    urls = (loopback.url("drip", drip), *remote.urls)
+    remote = replace(remote, urls=urls)
+    monkeypatch.setattr(_fetch, "SOURCES", {"cifar10": (remote,)})
+    data.load("cifar10", root=tmp_path, download=True)
+    assert loopback.asked == ["/drip", "/good"]
+    # Pieces that were on their way before the next source was asked.
+    assert sent.count(0) < 4
+
+
 def test_a_refused_connection_is_one_more_bad_source(
     tmp_path, monkeypatch, offer, loopback
 ):
@@ -800,6 +824,11 @@ def test_what_is_unpacked_is_what_is_looked_for(monkeypatch):
     for remote in (r for remotes in _fetch.SOURCES.values() for r in remotes):
         assert re.fullmatch("[0-9a-f]{64}", remote.sha256)
         assert len(remote.urls) == len(set(remote.urls)) >= 2
+
+
+def test_cifar10_is_asked_of_the_fast_copy_before_its_slow_home():
+    hosts = [url.split("/")[2] for url in _fetch.CIFAR10.urls]
+    assert hosts == ["storage.googleapis.com", "www.cs.toronto.edu"]
 
 
 BAD_CALLS = [
