@@ -11,6 +11,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -22,7 +23,7 @@ ROOT = "STEPWISE_DATA"
 TIMEOUT = (10, 30)  # seconds to connect, and between two pieces of an answer
 SLOW = (10_000, 60)  # bytes a second, seconds: below this a source counts as stalled
 PAUSES = (0, 2, 10)  # seconds before each round through the sources
-LOCK_WAIT = 3600  # seconds to wait for another process that is downloading the set
+LOCK_POLL = 1.0  # seconds between two tries while another process downloads the set
 # Speed is looked at after each whole piece: below some 70 bytes a second a piece takes
 # longer than the window of SLOW.
 CHUNK = 2**12
@@ -182,8 +183,6 @@ def fetch(name: str, split: str, root: Path, present: Callable[[], bool]) -> Non
 
     `present` says whether another process was faster.
     """
-    import filelock
-
     remotes = _remotes(name, split)
     if os.environ.get(OFFLINE, "") not in ("", "0"):
         urls = " and ".join(remote.urls[0] for remote in remotes)
@@ -194,14 +193,7 @@ def fetch(name: str, split: str, root: Path, present: Callable[[], bool]) -> Non
         )
     try:
         root.mkdir(parents=True, exist_ok=True)
-        # The system drops the lock of a process that ends, however it ends.
-        lock = filelock.FileLock(root / f".{name}.lock", timeout=LOCK_WAIT)
-        held = lock.acquire()
-    except filelock.Timeout as error:
-        raise RuntimeError(
-            f"another process has been downloading {name} into {root} for "
-            f"{LOCK_WAIT / 60:.0f} minutes; wait for it, or end it"
-        ) from error
+        held = _locked(root / f".{name}.lock", name)
     except OSError as error:
         raise RuntimeError(
             f"`root`: {root} cannot be written ({error}); pass a folder of your own"
@@ -209,6 +201,28 @@ def fetch(name: str, split: str, root: Path, present: Callable[[], bool]) -> Non
     with held:
         if not present():
             _fetch_locked(name, remotes, root)
+
+
+def _locked(path: Path, name: str) -> AbstractContextManager:
+    """Take the lock, after whoever downloads the set now; say so while waiting."""
+    import filelock
+    from tqdm import tqdm
+
+    lock = filelock.FileLock(path)
+    try:
+        return lock.acquire(timeout=0)
+    except filelock.Timeout:
+        pass
+    # No limit: a living holder gives up by itself on a source that stalls, and at 10 kB
+    # a second STL-10 takes three days. The system drops the lock of a process that
+    # ends, however it ends.
+    word = f"{name}: another process is downloading it, waiting"
+    with tqdm(desc=word, bar_format="{desc} {elapsed}") as bar:
+        while True:
+            try:
+                return lock.acquire(timeout=LOCK_POLL, poll_interval=LOCK_POLL / 4)
+            except filelock.Timeout:
+                bar.update()
 
 
 def _fetch_locked(name: str, remotes: list[Remote], root: Path) -> None:

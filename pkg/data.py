@@ -108,8 +108,9 @@ def load(
     Nothing is downloaded unless `download` is true, and never when the variable
     STEPWISE_OFFLINE is set to anything but 0. A download tries its sources in turn,
     three rounds, and leaves one that stalls; a file counts only if its SHA-256 is the
-    published one, and appears under `root` whole or not at all. STL-10 is a single
-    archive of 2.6 GB that unpacks to 3.1 GB, whichever split is asked for.
+    published one, and appears under `root` whole or not at all. While another process
+    downloads the same set there, we wait for it. STL-10 is a single archive of 2.6 GB
+    that unpacks to 3.1 GB, whichever split is asked for.
 
     Parameters
     ----------

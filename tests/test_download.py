@@ -772,14 +772,53 @@ def test_two_processes_at_once_download_once(tmp_path, monkeypatch, loopback, bo
     assert left_in(tmp_path) == ["cifar-10-batches-bin"]
 
 
-def test_waiting_for_another_process_ends(tmp_path, monkeypatch, offer):
+def test_waiting_lasts_as_long_as_the_other_downloads_and_says_so(
+    tmp_path, monkeypatch, offer, loopback, capsys
+):
     import filelock
 
     offer("good")
-    monkeypatch.setattr(_fetch, "LOCK_WAIT", 0.1)
-    with filelock.FileLock(tmp_path / ".cifar10.lock"):
-        with pytest.raises(RuntimeError, match="another process has been downloading"):
-            data.load("cifar10", root=tmp_path, download=True)
+    monkeypatch.setattr(_fetch, "LOCK_POLL", 0.02)
+    held = filelock.FileLock(tmp_path / ".cifar10.lock", thread_local=False)
+    held.acquire()
+
+    def finish():
+        fill(tmp_path, "cifar10")
+        held.release()
+
+    threading.Timer(0.5, finish).start()  # 25 tries
+    assert len(data.load("cifar10", root=tmp_path, download=True)) == 20
+    assert "cifar10: another process is downloading it, waiting" in (
+        capsys.readouterr().err
+    )
+    assert loopback.asked == []
+
+
+def test_one_that_waits_takes_over_from_one_that_is_killed(
+    tmp_path, monkeypatch, loopback, body
+):
+    def answer(handler):
+        first = loopback.asked == ["/source"]
+        (loopback.stall if first else loopback.good)(body)(handler)
+
+    remote = remote_for("cifar10", body, [loopback.url("source", answer)])
+    monkeypatch.setattr(_fetch, "SOURCES", {"cifar10": (remote,)})
+    holder = start(tmp_path)
+    deadline = time.monotonic() + 30
+    while loopback.asked == []:
+        assert time.monotonic() < deadline and holder.poll() is None
+        time.sleep(0.02)
+    waiter = start(tmp_path)
+    heard = b""
+    while b"waiting" not in heard:
+        piece = os.read(waiter.stderr.fileno(), 1000)
+        assert piece, heard  # nothing more: it ended
+        heard += piece
+    holder.kill()
+    holder.communicate(timeout=30)
+    shown, told = waiter.communicate(timeout=30)
+    assert shown.strip() == str(pictures("cifar10", "train")[0].sum()), told
+    assert left_in(tmp_path) == ["cifar-10-batches-bin"]
 
 
 def test_what_a_killed_process_left_is_never_taken_for_the_set(
