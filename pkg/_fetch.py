@@ -142,12 +142,23 @@ class _Stalled(Exception):
 def home(root: str | PathLike[str] | None) -> Path:
     """Return the folder of all sets: `root`, the environment's, or the user's cache."""
     if root is not None:
-        return Path(root)
+        return expanded("root", root)
     if os.environ.get(ROOT):
-        return Path(os.environ[ROOT])
+        return expanded(ROOT, os.environ[ROOT])
     import pooch
 
     return Path(pooch.os_cache("stepwise-ssl"))
+
+
+def expanded(name: str, path: str | PathLike[str]) -> Path:
+    """Return `path` with ``~`` written out, as a shell would have done."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"`{name}` is {str(path)!r}, and no such user has a home here; write the "
+            "folder out"
+        ) from error
 
 
 def refusal(name: str, split: str, root: Path, found: str) -> str:

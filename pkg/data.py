@@ -142,6 +142,7 @@ def load(
         by the variable STEPWISE_DATA, or else the user's cache. Files that lie there
         are accepted by their sizes (Fashion-MNIST: unpacked), pickles by their MD5.
         Debian's dataset-fashion-mnist lies in ``/usr/share/datasets/fashion-mnist``.
+        In all of these, and in the name of a folder, ``~`` is the user's home.
     download : bool
         Permission to fetch what is missing under `root`. Where nothing is missing, or
         the set has no download, it changes nothing.
@@ -188,7 +189,7 @@ def load(
         return _photos(split, 500 if n is None else n, size or 32, seed)
     if name_or_folder == "digits":
         return _digits(split, n, size, seed)
-    folder = Path(name_or_folder)
+    folder = _fetch.expanded("name_or_folder", name_or_folder)
     if not folder.exists() and len(folder.parts) == 1:
         _check.choice("name_or_folder", str(name_or_folder), NAMES)
     return _folder("name_or_folder", folder, split, n, size, seed)
@@ -346,7 +347,8 @@ def _cifar10_jpeg(
             "`root` is missing: 'cifar10-jpeg' is not part of the package. Pass the "
             "folder that holds its train/ and test/"
         )
-    images = _folder("root", Path(root), split, n, size, seed)
+    home = _fetch.expanded("root", root)
+    images = _folder("root", home, split, n, size, seed)
     if images.classes != CIFAR10:
         raise ValueError(
             f"`root` must hold CIFAR-10's ten classes as folders; found "

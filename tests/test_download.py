@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pkg import _fetch, _formats, data
 
@@ -449,9 +450,28 @@ def test_root_comes_from_the_argument_then_the_environment_then_the_cache(
     monkeypatch.setenv(_fetch.ROOT, str(tmp_path / "mine"))
     assert _fetch.home(tmp_path / "his") == tmp_path / "his"
     assert _fetch.home(None) == tmp_path / "mine"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv(_fetch.ROOT, "~/sets")
+    assert _fetch.home("~/data") == tmp_path / "data"
+    assert _fetch.home(None) == tmp_path / "sets"
     monkeypatch.delenv(_fetch.ROOT)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert "stepwise-ssl" in _fetch.home(None).parts[-1]
+
+
+def test_a_tilde_is_the_home_of_the_user(tmp_path, monkeypatch):
+    """In the name of a folder, and for a set, whichever room of `data` reads it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    fill(tmp_path / "sets", "cifar10")
+    picture = Image.fromarray(pictures("cifar10", "test")[0][0])
+    for name in _formats.CIFAR10:
+        (tmp_path / "copy/test" / name).mkdir(parents=True)
+        picture.save(tmp_path / "copy/test" / name / "0.png")
+    assert len(data.load("cifar10", root="~/sets")) == 20
+    assert len(data.load("cifar10-jpeg", split="test", root="~/copy")) == 10
+    assert len(data.load("~/copy/test")) == 10
 
 
 def test_a_split_asks_only_for_its_own_files(tmp_path):
@@ -881,6 +901,9 @@ BAD_CALLS = [
     ("cifar10", {"root": "{full}/nowhere"}, "is not in .*nowhere"),
     ("cifar-10", {}, "did you mean 'cifar10'"),
     ("fashion-mnist", {}, "did you mean 'fashion_mnist'"),
+    ("cifar10", {"root": "~nobody-of-this-name/sets"}, "`root` is '~nobody.* write"),
+    ("cifar10-jpeg", {"root": "~nobody-of-this-name"}, "`root` is '~nobody.* write"),
+    ("~nobody-of-this-name/sets", {}, "`name_or_folder` is '~nobody.* write"),
     ("photos", {"size": 1}, "`size` is 1.*ask for more pixels"),
 ]
 
