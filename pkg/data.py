@@ -176,6 +176,11 @@ def load(
     if split not in SPLITS:
         raise ValueError(f"`split` must be one of {SPLITS}; got {split!r}")
 
+    if not isinstance(name_or_folder, str | PathLike):
+        raise ValueError(
+            f"`name_or_folder` must be one of {NAMES}, or the path of a folder; got "
+            f"{name_or_folder!r}"
+        )
     if name_or_folder in _formats.IMAGES:
         return _published(str(name_or_folder), split, n, size, seed, root, download)
     if name_or_folder == "cifar10-jpeg":

@@ -89,11 +89,16 @@ def draw(n: int, recipe: str | Recipe, generator: torch.Generator) -> Params:
     Raises
     ------
     ValueError
-        If `n` is not positive, the recipe's name is unknown, or the generator is not
-        on the CPU: draws on other devices would differ from machine to machine.
+        If `n` is not positive, the recipe's name is unknown, `generator` is none, or it
+        is not on the CPU: draws on other devices would differ from machine to machine.
     """
     n = _check.count("n", n)
     recipe = named(recipe)
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(
+            f"`generator` must be a torch.Generator, such as torch.Generator()"
+            f".manual_seed(0); got {generator!r}"
+        )
     if generator.device.type != "cpu":
         raise ValueError(
             f"`generator` must be on the CPU, so that draws agree on every machine; "

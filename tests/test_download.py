@@ -917,3 +917,10 @@ def test_a_bad_call_is_refused_with_its_remedy(tmp_path, name, options, message)
     }
     with pytest.raises(ValueError, match=message):
         data.load(name, **options)
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize("value", [None, 3, b"photos", ["photos"]])
+def test_what_is_no_name_and_no_path_is_refused(value):
+    with pytest.raises(ValueError, match=r"`name_or_folder` must be one of .*; got"):
+        data.load(value)
