@@ -19,8 +19,8 @@ from pkg._view_recipes import RECIPES, Recipe, named
 
 __all__ = ["RECIPES", "Params", "Recipe", "apply", "draw", "flat_pairs", "pair"]
 
-# Colour takes some sixty small passes. Over a block of views that fits a processor's
-# cache they cost about a tenth less than over a whole large batch.
+# Colour takes some sixty small passes. A block of views that fits a processor's cache
+# can stay there from pass to pass; a whole large batch cannot.
 BLOCK_BYTES = 2**22
 
 
