@@ -38,7 +38,7 @@ class Recipe:
     blur : float
         Probability of a Gaussian blur.
     sigma : (low, high)
-        Its standard deviation in pixels, uniform.
+        Its standard deviation in pixels, uniform; ``apply`` cuts the kernel short.
     solarise : float
         Probability that every value from one half up is inverted.
     second : Recipe, optional
@@ -51,6 +51,34 @@ class Recipe:
         If a range is not 0 < low <= high, `scale` passes 1, `hue` passes one half, a
         probability or strength is not between 0 and 1, or `second` is no Recipe or
         has a `second`.
+
+    References
+    ----------
+    The numbers of four recipes in ``RECIPES`` are published; "standard", "strong" and
+    "weak" are ours.
+
+    - "simclr": Chen et al. 2020, arXiv:2002.05709, at colour strength 1, from
+      data_util.py of github.com/google-research/simclr.
+    - "simclr_cifar": the command for CIFAR-10 in that repository's README, with half
+      the colour and no blur.
+    - "barlow_twins": Zbontar et al. 2021, arXiv:2103.03230, from class Transform in
+      main.py of github.com/facebookresearch/barlowtwins.
+    - "vicreg": Bardes, Ponce and LeCun 2022, arXiv:2105.04906, appendix C.1, which
+      makes the two views of Barlow Twins alike. The code that came with it
+      (augmentations.py of github.com/facebookresearch/vicreg, commit cc1ef4f) has the
+      two unlike views: for those, ask for "barlow_twins".
+
+    ``apply`` is known to differ from that code in four ways.
+
+    - Blur: the kernel is cut off at a twentieth of the height to each side, and at
+      least one pixel, as SimCLR cuts it. At 32 pixels that is one pixel, and a `sigma`
+      of 2 acts like one of about 0.8. Barlow Twins and VICReg call Pillow's, uncut.
+    - Border: the blur repeats the last pixel; SimCLR's pads with zeros, which darkens
+      the rim.
+    - Crop: ours is bilinear, and a side that would be longer than the image is cut to
+      its length. Theirs is bicubic, and such a crop is drawn again.
+    - Contrast: about the view's mean grey, as Barlow Twins and VICReg have it; in
+      SimCLR, about each channel's mean.
     """
 
     scale: tuple[float, float] = (0.2, 1.0)
@@ -106,10 +134,7 @@ class Recipe:
             )
 
 
-# Chen et al. 2020 (arXiv:2002.05709) at colour strength 1, as their data_util.py has
-# it (github.com/google-research/simclr): crops of 8 to 100 percent; with probability .8
-# brightness, contrast and saturation of .8 and hue of .2, in random order; grey .2;
-# blur .5 with sigma .1 to 2 and a kernel of a tenth of the height.
+# Sources of the published recipes, and where we differ, are in Recipe's docstring.
 _SIMCLR = Recipe(
     scale=(0.08, 1.0),
     brightness=0.8,
@@ -122,13 +147,11 @@ _SIMCLR = Recipe(
     blur=0.5,
 )
 
-# The command for CIFAR-10 in the same repository's README: half the colour, no blur.
 _SIMCLR_CIFAR = replace(
     _SIMCLR, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur=0.0
 )
 
-# Zbontar et al. 2021 (arXiv:2103.03230), class Transform of main.py in
-# github.com/facebookresearch/barlowtwins: the views differ in blur and solarise alone.
+# The two views differ in blur and solarise alone.
 _BARLOW_TWINS = Recipe(
     scale=(0.08, 1.0),
     brightness=0.4,
@@ -143,9 +166,6 @@ _BARLOW_TWINS = Recipe(
 )
 _BARLOW_TWINS_SECOND = replace(_BARLOW_TWINS, blur=0.1, solarise=0.2)
 
-# Bardes, Ponce and LeCun 2022 (arXiv:2105.04906), appendix C.1: those two views made
-# alike. The code they published (github.com/facebookresearch/vicreg, augmentations.py)
-# has the two unlike views of Barlow Twins instead: for it, ask for "barlow_twins".
 _VICREG = replace(_BARLOW_TWINS, blur=0.5, solarise=0.1)
 
 # "standard" is ours: SimCLR's crop, flip, jitter and grey, weaker in colour, without

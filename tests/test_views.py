@@ -163,6 +163,17 @@ def test_blur_is_a_gaussian_cut_off_at_a_twentieth_of_the_height(rng, height, re
         np.testing.assert_allclose(x[i].transpose(1, 2, 0), expected, atol=2e-5)
 
 
+def test_a_cut_kernel_blurs_less_than_its_sigma_says():
+    """Recipe's docstring: at 32 pixels, a sigma of 2 acts like one of about 0.8."""
+    point = np.zeros((1, 32, 32, 3), dtype=np.uint8)
+    point[0, 16, 16] = 255
+    x = views.apply(point, replace(unchanged(1), blur=torch.tensor([2.0])))
+    along = x[0, 0].double().sum(dim=0).numpy()  # what one axis did to the point
+    place = np.arange(32)
+    variance = along @ (place - 16) ** 2 / along.sum()
+    assert np.sqrt(variance) == pytest.approx(0.8, abs=0.005)
+
+
 def test_blur_is_near_to_the_one_that_barlow_twins_calls(rng):
     """Pillow's approximates a Gaussian by three boxes; at 224 px nothing is cut off."""
     images = data.load("photos", n=2, size=224).x
