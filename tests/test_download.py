@@ -19,6 +19,7 @@ import sys
 import tarfile
 import threading
 import time
+import tomllib
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -888,6 +889,20 @@ def test_what_is_unpacked_is_what_is_looked_for(monkeypatch):
 def test_cifar10_is_asked_of_the_fast_copy_before_its_slow_home():
     hosts = [url.split("/")[2] for url in _fetch.CIFAR10.urls]
     assert hosts == ["storage.googleapis.com", "www.cs.toronto.edu"]
+
+
+def test_every_package_that_downloads_is_declared():
+    """One that only comes along with another may stay away with its next edition."""
+    root = Path(_fetch.__file__).parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    declared = {re.split("[>=]", d)[0] for d in project["project"]["dependencies"]}
+    pinned = (root / "requirements.txt").read_text(encoding="utf-8")
+    found = re.findall(
+        r"^ *(?:import|from) (\w+)", Path(_fetch.__file__).read_text(), re.M
+    )
+    foreign = set(found) - set(sys.stdlib_module_names)
+    assert {"pooch", "requests"} <= foreign <= declared
+    assert all(f"\n{name}==" in pinned for name in foreign)
 
 
 BAD_CALLS = [
