@@ -77,7 +77,7 @@ class LivingNetwork(anywidget.AnyWidget):
     effective start, dotted its step times, corrected for descent. For the linear net
     the eigenvalues are those over all pairs of views; with a hidden layer, over one
     fixed pair of each patch, and the prediction is for the hidden layer as it began.
-    Introduced in chapter 4.
+    Introduced in chapter 5.
 
     Parameters
     ----------
