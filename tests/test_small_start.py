@@ -115,6 +115,13 @@ def test_inside_a_tie_the_block_is_right():
     np.testing.assert_allclose(*np.transpose(times), rtol=2e-3)
 
 
+def test_a_tie_inside_leaves_the_order_to_distinct_neighbours():
+    """The block rule takes the tie out; a tie at the edge stays a tie."""
+    gammas = [1.0, 0.6, 0.6, 0.2, 0.1]
+    assert scene(gammas=gammas, d=3)["order"]["weights"] == pytest.approx(0.4)
+    assert scene(gammas=gammas, d=2)["order"]["weights"] == 0
+
+
 def test_near_a_tie_both_readings_are_told():
     near = scene(gammas=[1.0, 0.5, 0.48, 0.1, -0.2], alpha=1e-3)
     assert near["start"]["nearTies"] == [[1, 3]]

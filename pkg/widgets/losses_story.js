@@ -103,8 +103,8 @@ export function openingWords(scene) {
 function barlowWords({ model, taus, modes }) {
   const { lambd, d } = model;
   if (lambd > 1.001) {
-    return `λ = ${short(lambd)}: above one nothing overshoots, and the steps keep the times ` +
-      "of λ = 1.";
+    return `λ = ${short(lambd)}: above one nothing overshoots, and the steps nearly keep ` +
+      "the times of λ = 1.";
   }
   if (lambd > 0.999 || d < 2 || modes.length < 2) {
     return `λ = ${short(lambd)}: every step ends at one` +

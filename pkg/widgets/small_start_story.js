@@ -54,8 +54,14 @@ export function stage(state, before = undefined) {
   scene.gap = largestGap(flow.eigenvalues, theory.eigenvalues);
   scene.weightGap = weightGap(scene);
   scene.outside = learnable ? outside(flow.weights[t.length - 1], m, learnable) : NaN;
-  scene.order = learnable === d ? errorOrder(gammas, d) : null;
+  scene.order = learnable === d ? order(gammas, d) : null;
   return scene;
+}
+
+// Exact ties among the first d are read as a block, so only distinct neighbours err.
+function order(gammas, d) {
+  const distinct = [...new Set(gammas.slice(0, d))];
+  return errorOrder([...distinct, ...gammas.slice(d)], distinct.length);
 }
 
 // Infinity: never learned. NaN: starts past its half, so it has no step.
