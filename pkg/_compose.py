@@ -48,14 +48,15 @@ def read(name: str) -> str:
 
 
 def _bare(source: str) -> str:
-    """Drop imports, and the comments: every page that shows the figure carries it."""
+    """Drop imports, comments and indents: every page with the figure carries it."""
     for dropped in (
         r'import\s[^;]*?from\s+"\./[^"]+";',
         r" */\*\*.*?\*/",
         r" *//[^\n]*",
     ):
         source = re.sub(rf"^{dropped}\n", "", source, flags=re.MULTILINE | re.DOTALL)
-    return source
+    # No text in our modules runs over a line's end, so an indent is never part of one.
+    return re.sub(r"^ +|\n(?=\n)", "", source, flags=re.MULTILINE)
 
 
 def _enclose(source: str) -> str:

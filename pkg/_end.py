@@ -143,7 +143,7 @@ class Levels:
     loss : (d + 1,)
         L_k = d - k c_k.
     slowdown : (d,)
-        rho_k: the mode that rises while k are learned grows at rho_k times 8 gamma.
+        The brake b_k: the mode that rises while k are learned grows at 8 gamma b_k.
     """
 
     eigenvalue: Float[np.ndarray, " k"]
@@ -158,7 +158,7 @@ def levels(d: int, lambd: float) -> Levels:
     the diagonal of C then holds k c / d, and c = c_k = d / (k + lambda (d - k))
     balances it against the off-diagonal. So eigenvalues overshoot one, the loss falls
     further than a step at a time, and what is left on the diagonal slows the next mode
-    down by rho_k = lambda c_k. Above lambda = 1 the learned directions move onto single
+    down by b_k = lambda c_k. Above lambda = 1 the learned directions move onto single
     outputs instead, and the levels are those of one. Introduced in chapter 6.
 
     Parameters

@@ -11,6 +11,8 @@ from jaxtyping import Float
 
 from pkg import _check, spectra
 
+# Neighbours closer than this share of the larger one are one eigenvalue.
+TIE_TOL = 1e-6
 Blocks = tuple[tuple[int, int], ...]
 
 
@@ -55,7 +57,7 @@ def effective_start(
     W0: Float[np.ndarray, "d m"],
     Gamma: Float[np.ndarray, "m m"],
     *,
-    tie_tol: float = 1e-6,
+    tie_tol: float = TIE_TOL,
 ) -> EffectiveStart:
     """Replace a generic small start by the aligned start it behaves like.
 
@@ -196,8 +198,9 @@ def error_order(gammas: Float[np.ndarray, " m"], d: int) -> ErrorOrder:
     Returns
     -------
     ErrorOrder
-        A tie among the first d + 1 makes `weights` 0, and a tie at d makes `subspace`
-        0 too: no start, however small, tells which of two equal modes is the last.
+        A tie between modes d and d + 1 makes both 0: no start, however small, tells
+        which of two equal modes is the last. Ties among the first d cost nothing,
+        since `effective_start` treats a tied block as one.
 
     Raises
     ------
@@ -214,9 +217,10 @@ def error_order(gammas: Float[np.ndarray, " m"], d: int) -> ErrorOrder:
             f"`d` is {d}, but only {n_positive} of `gammas` are positive and other "
             "modes are never learned; use fewer dimensions"
         )
+    ratios = gammas[1 : d + 1] / gammas[: len(gammas[1 : d + 1])]
+    tied = ratios[: d - 1] > 1.0 - TIE_TOL
     # The start itself differs from the aligned one by alpha: no order above one.
-    ratios = np.append(gammas[1 : d + 1] / gammas[: len(gammas[1 : d + 1])], 0.0)
-    weights = float(1.0 - ratios.max())
+    weights = float(1.0 - max(0.0, *ratios[: d - 1][~tied], *ratios[d - 1 :]))
     if d == len(gammas):
         return ErrorOrder(weights=weights, subspace=np.inf)
     last = gammas[d]

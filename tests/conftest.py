@@ -1,5 +1,12 @@
 """What every test shares: generators, tolerances, and the markers' conditions."""
 
+import os
+
+# Before NumPy loads: on few cores threads of BLAS wait for each other and burn a core,
+# and their number decides the last digits.
+for library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
 import jaxtyping
 import numpy as np
 import pytest

@@ -321,7 +321,8 @@ def test_play_without_motion_goes_from_step_to_step(read):
     for _ in range(22):
         reader.tab.wait_for_timeout(100)
         seen.add(reader.value("time"))
-    assert 2 <= len(seen) <= 4
+    # Eight steps and two ends; motion would show a new time at every look.
+    assert 2 <= len(seen) <= 10
     reader.control("play").click()
 
 
