@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 BOOK := $(BIN)/jupyter-book build . -W -n --keep-going
-# Two files at a time, one thread each: threads that wait for each other burn a core.
-TWO := -n 2 --dist loadfile
+# Three files at a time, since those that drive a browser wait half of it; one thread
+# each: threads that wait for each other burn a core.
+FILES := -n 3 --dist loadfile
 test check: export OMP_NUM_THREADS = 1
 test check: export OPENBLAS_NUM_THREADS = 1
 
@@ -40,7 +41,7 @@ test: .venv/.installed
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
 	  command -v google-chrome >/dev/null || \
 	  echo "== no Chromium, so browser tests are skipped; on Debian: apt-get install chromium"
-	$(BIN)/pytest $(TWO) -m "not slow and not gpu" --durations=5
+	$(BIN)/pytest $(FILES) -m "not slow and not gpu" --durations=5
 
 test-slow: .venv/.installed
 	$(BIN)/pytest -m slow
@@ -50,7 +51,7 @@ check: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/nbstripout --keep-id --verify book/*.ipynb
-	$(BIN)/pytest -q $(TWO) -m "not slow and not gpu and not book and not browser"
+	$(BIN)/pytest -q $(FILES) -m "not slow and not gpu and not book and not browser"
 	@echo "== ready to push"
 
 bench: .venv/.installed

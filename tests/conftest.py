@@ -7,9 +7,14 @@ import os
 for library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
+import hypothesis
 import jaxtyping
 import numpy as np
 import pytest
+
+# A busy machine is no bug.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 # Relative tolerance by dtype, for results that should agree to round-off.
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
