@@ -81,7 +81,7 @@ def test_axe_finds_nothing_serious(browser, site, name, width):
     with site_driver.visit(browser, f"{site}/{name}", width=width) as seen:
         page = seen.page
         page.evaluate(site_driver.AXE.read_text(encoding="utf-8"))
-        # What a scheme can change is colour, what a width can change is size as well; the
+        # A scheme can change colours, and a width sizes as well; the
         # other rules take seconds a page.
         sized = [] if width == 1280 else ["color-contrast", "target-size"]
         for scheme, rules in (("light", sized), ("dark", ["color-contrast"])):
