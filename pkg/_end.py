@@ -23,7 +23,7 @@ def final_weights(
     Barlow Twins ends on the top eigenvectors of Gamma: row j is gamma_j^{-1/2} v_j^T,
     and of all W with W Gamma W^T = I it has the least norm, sum_j 1 / gamma_j. Losses
     that see Sigma end on the top generalised eigenvectors, Gamma v = rho Sigma v, with
-    embedding variances 1 - beta (1 - rho_j). Introduced in chapters 3 and 6.
+    embedding variances 1 - beta (1 - rho_j). Introduced in chapters 2 and 6.
 
     Parameters
     ----------

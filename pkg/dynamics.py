@@ -51,7 +51,7 @@ def cross_correlation(
     """Average the outer products of paired views, in both orders.
 
     Gamma = (1/2n) sum_i (x_i x'_i^T + x'_i x_i^T) is symmetric, and in a finite sample
-    almost never positive semi-definite. Introduced in chapter 2.
+    almost never positive semi-definite. Introduced in chapter 1.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def second_moment(
 
     Sigma = (1/2n) sum_i (x_i x_i^T + x'_i x'_i^T). What Sigma has and Gamma has not is
     the disagreement of the views: Sigma - Gamma is half the second moment of x - x', so
-    no direction has a gamma above its sigma. Introduced in chapter 2.
+    no direction has a gamma above its sigma. Introduced in chapter 1.
 
     Parameters
     ----------

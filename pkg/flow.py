@@ -33,7 +33,7 @@ def integrate(
 
     For Barlow Twins that is -4 (C - I) W Gamma with C = W Gamma W^T. All d m equations
     are solved together, whatever the start: aligned or not, small or large. Introduced
-    in chapter 3, other losses in chapter 6.
+    in chapter 1, other losses in chapter 6.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def descend(
     """Run gradient descent on the theory's Barlow Twins loss.
 
     With more features than views, express both views in a `spectra.span` first: the
-    same trajectory, exactly, in 2n numbers instead of m. Introduced in chapter 4.
+    same trajectory, exactly, in 2n numbers instead of m. Introduced in chapter 2.
 
     Parameters
     ----------

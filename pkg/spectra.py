@@ -30,7 +30,7 @@ def top_eigenpairs(
 ) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "m d"]]:
     """Find the `d` largest eigenvalues of a symmetric matrix with their eigenvectors.
 
-    Introduced in chapter 3.
+    Introduced in chapter 1.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def top_eigenvalues(
 ) -> Float[np.ndarray, " d"]:
     """Find the `d` largest eigenvalues of a symmetric matrix.
 
-    Cheaper than `top_eigenpairs` where vectors are not needed. Introduced in chapter 3.
+    Cheaper than `top_eigenpairs` where vectors are not needed. Introduced in chapter 2.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def count_positive(gammas: Float[np.ndarray, " m"]) -> int:
     """Count the eigenvalues that are positive beyond round-off.
 
     Round-off is m machine epsilons of the largest modulus: below that, the sign of a
-    computed eigenvalue says nothing. Introduced in chapter 5.
+    computed eigenvalue says nothing. Introduced in chapter 2.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def subspace_overlap(A: Float[np.ndarray, "m k"], B: Float[np.ndarray, "m l"]) -
 
     With orthonormal bases Q_A and Q_B the overlap is ||Q_A^T Q_B||_F^2 / min(k, l): the
     mean squared cosine of the principal angles. It is 1 when one space contains the
-    other and max(k, l) / m, on average, for random spaces. Introduced in chapter 5.
+    other and max(k, l) / m, on average, for random spaces. Introduced in chapter 2.
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ def crossing_times(
 ) -> Float[np.ndarray, " d"]:
     """Measure when each eigenvalue first reaches `level`, between recorded times.
 
-    Introduced in chapter 3.
+    Introduced in chapter 2.
 
     Parameters
     ----------

@@ -1,6 +1,8 @@
 """The repository's promises: one address, true credit, a book never stale."""
 
+import importlib
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -155,3 +157,27 @@ def test_any_change_under_the_package_renames_the_execution_cache(tmp_path):
         digests.append(fresh_execution.digest(tmp_path))
     assert digests[0] == digests[1]
     assert len(set(digests[1:])) == 4
+
+
+def test_a_docstring_names_the_first_chapter_that_uses_it():
+    """Where it says "Introduced in chapter N", a reader who goes there finds it."""
+    wrong = []
+    for (room, name), number in sorted(_first_uses().items()):
+        thing = getattr(importlib.import_module(f"pkg.{room}"), name)
+        text = re.sub(r"\s+", " ", thing.__doc__ or "")
+        said = re.search(r"ntroduced in chapters? (\d+)", text)
+        if said and int(said[1]) != number:
+            wrong.append(f"{room}.{name} says {said[1]}, but chapter {number} uses it")
+    assert wrong == []
+
+
+def _first_uses() -> dict[tuple[str, str], int]:
+    rooms = "|".join(path.stem for path in (ROOT / "pkg").glob("[a-z]*.py"))
+    first: dict[tuple[str, str], int] = {}
+    for chapter in sorted((ROOT / "book").glob("*.ipynb")):
+        for cell in json.loads(chapter.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "code":
+                uses = re.findall(rf"\b({rooms})\.(\w+)\(", "".join(cell["source"]))
+                for use in uses:
+                    first.setdefault(use, int(chapter.name[:2]))
+    return first
