@@ -2,9 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 BOOK := $(BIN)/jupyter-book build . -W -n --keep-going
-# Three files at a time, since those that drive a browser wait half of it; one thread
-# each: threads that wait for each other burn a core.
-FILES := -n 3 --dist loadfile
+# Two files at a time, by name, which puts the longest first; one thread each: threads
+# that wait for each other burn a core.
+FILES := -n 2 --dist loadfile --no-loadscope-reorder
 test check: export OMP_NUM_THREADS = 1
 test check: export OPENBLAS_NUM_THREADS = 1
 
