@@ -1,0 +1,106 @@
+"""Learning rates from the kernel that moves.
+
+Descent on the theory's loss is stable below 1 / (4 gamma_1), where gamma_1 is the
+largest eigenvalue of the contrastive kernel of the network as it is now. In a network
+that learns features gamma_1 grows, so the rate is measured again on the way.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call, jvp, vjp
+
+from pkg import _check
+
+
+def top_gamma(
+    model: nn.Module,
+    x: Float[Tensor, "n ..."],
+    x_prime: Float[Tensor, "n ..."],
+    *,
+    center: bool = False,
+    tol: float = 1e-2,
+    iterations: int = 100,
+) -> float:
+    """Estimate the largest eigenvalue of a network's contrastive kernel.
+
+    With J the derivative of all 2n embeddings by the p parameters, and P the swap of
+    the two views, the operator J^T P J / (2n) is the Gamma of the linearised network:
+    its features are the gradients of every output. Power iteration needs one
+    derivative forward and one back each time, and stores no kernel. The estimate
+    approaches from below. Introduced in chapter 9.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Maps (n, ...) to (n, d). Parameters with ``requires_grad`` count.
+    x, x_prime : (n, ...)
+        Two views, row i with row i, on the model's device.
+    center : bool
+        For a loss that subtracts each output's mean over the batch.
+    tol : float
+        Stop when the estimate grows by less than this share in one iteration.
+    iterations : int
+        Stop after so many in any case.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If no parameter is trained, the shapes differ, or no mode is positive.
+    """
+    tol = float(_check.positive("tol", tol))
+    iterations = _check.count("iterations", iterations)
+    if x.shape != x_prime.shape:
+        raise ValueError(
+            "`x` and `x_prime` must have one shape, row i with row i; got "
+            f"{tuple(x.shape)} and {tuple(x_prime.shape)}"
+        )
+    weights = {k: p.detach() for k, p in model.named_parameters() if p.requires_grad}
+    if not weights:
+        raise ValueError("`model` has no parameter that requires a gradient")
+    both = torch.cat([x, x_prime])
+
+    def embed(parameters: dict[str, Tensor]) -> Tensor:
+        z = functional_call(model, parameters, (both,))
+        return _centred(z, len(x)) if center else z
+
+    backward = vjp(embed, weights)[1]
+    # One direction for every dtype and device; its length does not matter.
+    generator = torch.Generator().manual_seed(0)
+    v = {k: torch.randn(p.shape, generator=generator).to(p) for k, p in weights.items()}
+    shift = estimate = 0.0
+    for _ in range(iterations):
+        v = _unit(v)
+        forward = jvp(embed, (weights,), (v,))[1]
+        swapped = forward.roll(len(x), 0) / len(both)
+        (product,) = backward(swapped)
+        before, estimate = estimate, _inner(v, product)
+        if abs(estimate - before) <= tol * abs(estimate) and estimate > 0:
+            return estimate
+        # Power iteration finds the largest modulus. Where that is a negative
+        # eigenvalue, adding it back turns the positive end into the largest.
+        shift = max(shift, -estimate)
+        v = {k: product[k] + shift * v[k] for k in v}
+    if estimate <= 0:
+        raise ValueError(
+            "no mode of these pairs is positive: the largest eigenvalue found is "
+            f"{estimate:.3g}. The two views agree too little for anything to be learned"
+        )
+    return estimate
+
+
+def _centred(z: Tensor, n: int) -> Tensor:
+    return torch.cat([view - view.mean(0) for view in z.split(n)])
+
+
+def _inner(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+    return float(sum((a[k].double() * b[k].double()).sum() for k in a))
+
+
+def _unit(v: dict[str, Tensor]) -> dict[str, Tensor]:
+    length = _inner(v, v) ** 0.5
+    return {k: part / length for k, part in v.items()} if length > 0 else v
