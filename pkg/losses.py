@@ -41,7 +41,7 @@ def cross_correlation(
         loss does by a batch normalisation without parameters (1e-5 is added to the
         variance). An output is then free to grow without changing the loss.
     center : bool
-        Subtract from each output its mean over the batch.
+        Subtract from each output its mean over the batch, in each view by itself.
     symmetrize : bool
         Average the matrix with its transpose, so that the two views play one part.
 

@@ -37,7 +37,7 @@ def top_gamma(
     x, x_prime : (n, ...)
         Two views, row i with row i, on the model's device.
     center : bool
-        For a loss that subtracts each output's mean over the batch.
+        For a loss that subtracts each output's mean, in each view by itself.
     tol : float
         Stop when the estimate grows by less than this share in one iteration.
     iterations : int

@@ -44,9 +44,9 @@ def descend(
     steps : int
         At most so many.
     center : bool
-        Subtract each output's mean over the batch. The features of a convolutional
-        network are all positive, so that without centring the first mode is nearly a
-        constant, and a hundred times faster than the second.
+        Subtract each output's mean over the batch, in each view by itself. The features
+        of a convolutional network are all positive, so that without centring the first
+        mode is nearly a constant, and far faster than the second.
     lr : float, optional
         A fixed learning rate instead.
     rate : float
