@@ -23,12 +23,14 @@ TRAINER = {
 }
 # Two edges are missing on purpose: `flow` does not see `dynamics`, since it exists to
 # disagree; `plots` and `widgets` receive results and compute nothing but the picture.
+WIDGETS = {"_figures", "_kernel_width", "_training"}
 MAY_IMPORT = {
     "__init__": set(),
     "_check": set(),
     "_steps": {"_check"},
     "spectra": {"_check", "_steps"},
-    "kernels": {"_check"},
+    "kernels": {"_check", "_kernel_entries", "_product"},
+    **{half: {"_check"} for half in ("_kernel_entries", "_product")},
     "record": {"_check"},
     "data": {"_check", "_fetch", "_folders", "_formats"},
     **{half: {"_check"} for half in ("_fetch", "_folders", "_formats")},
@@ -52,14 +54,14 @@ MAY_IMPORT = {
     "plots": {"_check", "record"},
     "_compose": {"_check"},
     "_figures": {"_check", "_compose"},
-    "_training": {"_check", "_compose"},
-    "widgets": {"_check", "_compose", "_figures", "_training", "record"},
+    **{half: {"_check", "_compose"} for half in ("_training", "_kernel_width")},
+    "widgets": {*("_check", "_compose", "record"), *WIDGETS},
 }
 # Rooms that must start in well under a second, and so never load torch.
 LIGHT = {"_check", "spectra", "kernels", "record", "data", "dynamics", "flow", "kpca"}
 LIGHT |= {"_fetch", "_folders", "_formats"}
 LIGHT |= {"modes", "relatives", "plots", "widgets"}
-LIGHT |= {"_modes", "_start", "_end"}
+LIGHT |= {"_modes", "_start", "_end", "_kernel_entries", "_product"}
 
 
 def _imports(room: str) -> set[str]:

@@ -1,0 +1,174 @@
+"""The numbers of the kernels: inner products, turned into entries block by block.
+
+A private half of ``pkg.kernels``.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pkg import _check
+
+# Entries that are worked on at a time, 64 KiB of them. A dozen such arrays fit into a
+# core's cache; and from 128 KiB on the system clears fresh memory for every new array,
+# which costs more than the arithmetic.
+HEIGHT, WIDTH = 16, 512
+TINY = np.finfo(np.float64).tiny
+
+# Inner products q (rows, p), squared norms p (rows, 1) and p' (1, p) -> entries.
+Entries = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+# The same and the noise of a cosine -> E[f(u) f(v)] and E[f'(u) f'(v)].
+Dual = Callable[
+    [np.ndarray, np.ndarray, np.ndarray, float], tuple[np.ndarray, np.ndarray]
+]
+
+
+class Inputs:
+    """Checked inputs with their squared norms."""
+
+    def __init__(self, x: object, y: object, *, centre: bool = False) -> None:
+        self.same = y is None
+        self.x = _check.finite("x", x, ndim=2)
+        self.y = self.x if y is None else _check.finite("y", y, ndim=2)
+        m = self.x.shape[1]
+        if self.y.shape[1] != m:
+            raise ValueError(
+                f"`x` and `y` must have rows of one length; got {self.x.shape} and "
+                f"{self.y.shape}"
+            )
+        if centre:
+            # Distances do not change, and far from 0 they keep more digits.
+            middle = self.x.mean(axis=0)
+            self.x = self.x - middle
+            self.y = self.x if self.same else self.y - middle
+        with np.errstate(over="ignore"):
+            self.p = np.einsum("im,im->i", self.x, self.x)
+            self.p_prime = np.einsum("im,im->i", self.y, self.y)
+        if not (np.isfinite(self.p).all() and np.isfinite(self.p_prime).all()):
+            raise ValueError(
+                "`x` or `y` is so large that its squares overflow; divide both by one "
+                "constant, say their largest entry"
+            )
+        # Round-off in a cosine: a few epsilons, growing as the sum of m terms does.
+        self.noise = np.finfo(np.float64).eps * (8 + np.sqrt(m))
+
+    def gram(self) -> np.ndarray:
+        """Return inner products, with the squared norms themselves on a diagonal."""
+        q = self.x @ self.y.T
+        if self.same:
+            np.fill_diagonal(q, self.p)
+        return q
+
+    def blockwise(self, entries: Entries, p: Any = None, p_prime: Any = None) -> Any:
+        """Turn inner products into kernel entries, a block at a time.
+
+        `entries` gets a block of inner products with its part of `p` (..., n) and of
+        `p_prime` (..., p), by default the squared norms.
+        """
+        p = self.p if p is None else p
+        p_prime = self.p_prime if p_prime is None else p_prime
+        q = self.gram()
+        for top in range(0, q.shape[0], HEIGHT):
+            for left in range(0, q.shape[1], WIDTH):
+                rows, columns = slice(top, top + HEIGHT), slice(left, left + WIDTH)
+                q[rows, columns] = entries(
+                    q[rows, columns], p[..., rows, None], p_prime[..., None, columns]
+                )
+        return q
+
+
+def square_distances(q: np.ndarray, p: np.ndarray, p_prime: np.ndarray) -> np.ndarray:
+    """Return ||x - y||^2, which round-off must not make negative."""
+    squares = q * -2.0
+    squares += p
+    squares += p_prime
+    return np.maximum(squares, 0.0, out=squares)
+
+
+def network(
+    dual: Dual,
+    tangent: bool,
+    x: object,
+    y: object,
+    depth: int,
+    weight_variance: float,
+    bias_variance: float,
+) -> np.ndarray:
+    """Run the recursion that ``pkg.kernels`` begins with."""
+    depth = _check.count("depth", depth)
+    w = float(_check.positive("weight_variance", weight_variance, ndim=0))
+    b = float(_check.nonnegative("bias_variance", bias_variance, ndim=0))
+    inputs = Inputs(x, y)
+    noise, first = inputs.noise, w / inputs.x.shape[1]
+
+    def variances(squares: np.ndarray) -> np.ndarray:
+        """Return those of each input before every hidden layer, (depth, n)."""
+        p = [first * squares + b]
+        while len(p) < depth:
+            # A vector is parallel to itself, so that q is p.
+            p.append(w * dual(p[-1], p[-1], p[-1], noise)[0] + b)
+        return np.stack(p)
+
+    def entries(q: np.ndarray, p: np.ndarray, p_prime: np.ndarray) -> np.ndarray:
+        q = first * q + b
+        theta = q
+        for layer in range(depth):
+            q, slope = dual(q, p[layer], p_prime[layer], noise)
+            q *= w
+            q += b
+            if tangent:
+                slope *= w
+                theta = np.multiply(slope, theta, out=slope)
+                theta += q
+        return theta if tangent else q
+
+    p, p_prime = variances(inputs.p), variances(inputs.p_prime)
+    return inputs.blockwise(entries, p, p_prime)
+
+
+def relu(
+    q: np.ndarray, p: np.ndarray, p_prime: np.ndarray, noise: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Average two ReLUs, and two steps, of jointly normal variables.
+
+    With the angle theta between them: sqrt(p p') (sin theta + (pi - theta) cos theta)
+    / (2 pi), and (pi - theta) / (2 pi).
+    """
+    scale = np.sqrt(p) * np.sqrt(p_prime)
+    cosine = np.maximum(scale, TINY)
+    np.divide(q, cosine, out=cosine)  # 0 for an input of zeros
+    # arccos turns round-off near 1 into its square root: repeated inputs would differ.
+    np.copyto(cosine, 1.0, where=cosine > 1 - noise)
+    np.copyto(cosine, -1.0, where=cosine < noise - 1)
+    # In place, which halves the time.
+    slope = np.arccos(cosine)
+    slope *= -1 / (2 * np.pi)
+    slope += 0.5
+    value = 1 - cosine
+    value *= 1 + cosine  # not 1 - cosine^2, which cancels for a small angle
+    np.sqrt(value, out=value)
+    value *= 1 / (2 * np.pi)
+    cosine *= slope
+    value += cosine
+    value *= scale
+    return value, slope
+
+
+def erf(
+    q: np.ndarray, p: np.ndarray, p_prime: np.ndarray, noise: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Average two error functions, and their slopes, of jointly normal variables."""
+    scale = np.sqrt(1 + 2 * p) * np.sqrt(1 + 2 * p_prime)
+    sine = q / scale
+    sine *= 2
+    # Below 1 by (1 + p + p') / scale^2 at least, which round-off may eat.
+    np.clip(sine, noise - 1, 1 - noise, out=sine)
+    slope = 1 - sine
+    slope *= 1 + sine
+    np.sqrt(slope, out=slope)
+    slope *= scale
+    np.divide(4 / np.pi, slope, out=slope)
+    value = np.arcsin(sine, out=sine)
+    value *= 2 / np.pi
+    return value, slope

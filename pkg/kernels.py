@@ -1,0 +1,315 @@
+"""Kernels: how alike two inputs look to a method, or to a network of infinite width.
+
+Every function takes inputs as rows, x (n, m) and y (p, m), and returns the (n, p) table
+of their kernel, always computed in float64. Without y it is the symmetric table of x
+with itself, whose diagonal is exact: there the angle between two inputs is known.
+
+The four kernels of networks share one convention. Weights have variance
+`weight_variance` over the fan-in, biases have variance `bias_variance`, and `depth`
+counts hidden layers; the first fan-in is m, so that inner products are divided by m. At
+each hidden layer, with u and v jointly normal of covariance Q,
+
+    Q      ->  weight_variance E[f(u) f(v)] + bias_variance
+    Theta  ->  Q + weight_variance Theta E[f'(u) f'(v)]
+
+from Theta = Q = weight_variance <x, y> / m + bias_variance. The NNGP kernel Q is the
+covariance of the outputs of random networks; Theta, the neural tangent kernel, is the
+inner product of their gradients in the NTK parametrisation, where a layer computes
+sqrt(weight_variance / fan-in) W h + sqrt(bias_variance) b with normal W and b.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+from pkg import _check
+from pkg._kernel_entries import Inputs, erf, network, relu, square_distances
+from pkg._product import Product, product
+
+__all__ = [
+    "Product",
+    "arc_cosine",
+    "erf_nngp",
+    "erf_ntk",
+    "laplace",
+    "linear",
+    "product",
+    "rbf",
+    "relu_nngp",
+    "relu_ntk",
+]
+
+
+def linear(
+    x: Float[np.ndarray, "n m"], y: Float[np.ndarray, "p m"] | None = None
+) -> Float[np.ndarray, "n p"]:
+    """Compute inner products <x, y>: the kernel of the linear model.
+
+    Parameters
+    ----------
+    x, y : (n, m), (p, m)
+        Inputs as rows; y is x when left out.
+
+    Returns
+    -------
+    (n, p)
+
+    Raises
+    ------
+    ValueError
+        If the widths differ or an entry is not finite, as in every kernel here; or if
+        inputs are so large that their squares overflow: divide them by a constant.
+    """
+    return Inputs(x, y).gram()
+
+
+def rbf(
+    x: Float[np.ndarray, "n m"],
+    y: Float[np.ndarray, "p m"] | None = None,
+    *,
+    length_scale: float,
+) -> Float[np.ndarray, "n p"]:
+    """Compute the Gaussian kernel exp(-||x - y||^2 / (2 length_scale^2)).
+
+    Parameters
+    ----------
+    x, y : (n, m), (p, m)
+        Inputs as rows; y is x when left out.
+    length_scale : float
+        Distance at which inputs begin to look different. scikit-learn's ``gamma`` is
+        1 / (2 length_scale^2).
+
+    Returns
+    -------
+    (n, p)
+        Between 0 and 1, and 1 on the diagonal.
+
+    Raises
+    ------
+    ValueError
+        As ``linear``; or if `length_scale` is not positive.
+    """
+    scale = float(_check.positive("length_scale", length_scale, ndim=0))
+    inputs = Inputs(x, y, centre=True)
+    return inputs.blockwise(
+        lambda *block: np.exp(square_distances(*block) / (-2 * scale**2))
+    )
+
+
+def laplace(
+    x: Float[np.ndarray, "n m"],
+    y: Float[np.ndarray, "p m"] | None = None,
+    *,
+    length_scale: float,
+) -> Float[np.ndarray, "n p"]:
+    """Compute the Laplace kernel exp(-||x - y|| / length_scale).
+
+    The distance is Euclidean, so the kernel does not change when inputs are rotated;
+    scikit-learn's ``laplacian_kernel`` sums absolute differences instead. It has a kink
+    at x = y, as the ReLU NTK has.
+
+    Parameters
+    ----------
+    x, y : (n, m), (p, m)
+        Inputs as rows; y is x when left out.
+    length_scale : float
+        Distance at which the kernel has fallen to 1/e.
+
+    Returns
+    -------
+    (n, p)
+        Between 0 and 1, and 1 on the diagonal.
+
+    Raises
+    ------
+    ValueError
+        As ``linear``; or if `length_scale` is not positive.
+    """
+    scale = float(_check.positive("length_scale", length_scale, ndim=0))
+    inputs = Inputs(x, y, centre=True)
+
+    def entries(q: np.ndarray, p: np.ndarray, p_prime: np.ndarray) -> np.ndarray:
+        squares = square_distances(q, p, p_prime)
+        # The kink would make the square root of round-off out of a repeated input.
+        squares[squares < inputs.noise * (p + p_prime)] = 0.0
+        return np.exp(np.sqrt(squares) / -scale)
+
+    return inputs.blockwise(entries)
+
+
+def arc_cosine(
+    x: Float[np.ndarray, "n m"],
+    y: Float[np.ndarray, "p m"] | None = None,
+    *,
+    order: int,
+) -> Float[np.ndarray, "n p"]:
+    """Compute the arc-cosine kernel of order 0 or 1.
+
+    Twice the mean, over normal w, of the product of two steps (order 0) or two ReLUs
+    (order 1) of <w, x> and <w, y>: 1 - theta / pi, and ||x|| ||y|| (sin theta +
+    (pi - theta) cos theta) / pi, with theta the angle between x and y.
+
+    Parameters
+    ----------
+    x, y : (n, m), (p, m)
+        Inputs as rows; y is x when left out. Under order 0 an input of zeros counts as
+        orthogonal to everything, as a step that is one half at 0 sees it.
+    order : 0 or 1
+
+    Returns
+    -------
+    (n, p)
+
+    Raises
+    ------
+    ValueError
+        As ``linear``; or if `order` is another number.
+
+    References
+    ----------
+    Cho and Saul, "Kernel Methods for Deep Learning", NIPS 2009.
+    """
+    order = _check.count("order", order, low=0, high=1)
+    inputs = Inputs(x, y)
+
+    def entries(q: np.ndarray, p: np.ndarray, p_prime: np.ndarray) -> np.ndarray:
+        value, slope = relu(q, p, p_prime, inputs.noise)
+        return 2.0 * (value if order else slope)
+
+    return inputs.blockwise(entries)
+
+
+def relu_nngp(
+    x: Float[np.ndarray, "n m"],
+    y: Float[np.ndarray, "p m"] | None = None,
+    *,
+    depth: int = 1,
+    weight_variance: float = 2.0,
+    bias_variance: float = 0.0,
+) -> Float[np.ndarray, "n p"]:
+    """Compute the covariance of the outputs of random ReLU networks of infinite width.
+
+    With the default variances the diagonal is 2 ||x||^2 / m at every depth.
+
+    Parameters
+    ----------
+    x, y : (n, m), (p, m)
+        Inputs as rows; y is x when left out.
+    depth : int
+        Hidden layers.
+    weight_variance, bias_variance : float
+        Variances, not standard deviations; see the top of this module.
+
+    Returns
+    -------
+    (n, p)
+
+    Raises
+    ------
+    ValueError
+        As ``linear``; or if `depth` is no whole number of at least 1,
+        `weight_variance` is not positive, or `bias_variance` is negative.
+
+    References
+    ----------
+    Lee et al., "Deep Neural Networks as Gaussian Processes", arXiv:1711.00165.
+    """
+    return network(relu, False, x, y, depth, weight_variance, bias_variance)
+
+
+def relu_ntk(
+    x: Float[np.ndarray, "n m"],
+    y: Float[np.ndarray, "p m"] | None = None,
+    *,
+    depth: int = 1,
+    weight_variance: float = 2.0,
+    bias_variance: float = 0.0,
+) -> Float[np.ndarray, "n p"]:
+    """Compute the neural tangent kernel of a ReLU network of infinite width.
+
+    With the default variances the diagonal is (depth + 1) 2 ||x||^2 / m. The kernel has
+    a kink at x = y, where an angle loses half its digits: inputs closer in angle than
+    about 1e-7 are taken for parallel, so that repeated inputs give equal rows.
+
+    Parameters
+    ----------
+    x, y, depth, weight_variance, bias_variance
+        As in ``relu_nngp``.
+
+    Returns
+    -------
+    (n, p)
+
+    Raises
+    ------
+    ValueError
+        As ``relu_nngp``.
+
+    References
+    ----------
+    Jacot, Gabriel and Hongler, "Neural Tangent Kernel", arXiv:1806.07572.
+    """
+    return network(relu, True, x, y, depth, weight_variance, bias_variance)
+
+
+def erf_nngp(
+    x: Float[np.ndarray, "n m"],
+    y: Float[np.ndarray, "p m"] | None = None,
+    *,
+    depth: int = 1,
+    weight_variance: float = 2.0,
+    bias_variance: float = 0.0,
+) -> Float[np.ndarray, "n p"]:
+    """Compute the covariance of the outputs of random erf networks of infinite width.
+
+    The activation is the error function, a sigmoid whose averages are elementary.
+
+    Parameters
+    ----------
+    x, y, depth, weight_variance, bias_variance
+        As in ``relu_nngp``.
+
+    Returns
+    -------
+    (n, p)
+
+    Raises
+    ------
+    ValueError
+        As ``relu_nngp``.
+
+    References
+    ----------
+    Williams, "Computing with Infinite Networks", NIPS 1996.
+    """
+    return network(erf, False, x, y, depth, weight_variance, bias_variance)
+
+
+def erf_ntk(
+    x: Float[np.ndarray, "n m"],
+    y: Float[np.ndarray, "p m"] | None = None,
+    *,
+    depth: int = 1,
+    weight_variance: float = 2.0,
+    bias_variance: float = 0.0,
+) -> Float[np.ndarray, "n p"]:
+    """Compute the neural tangent kernel of an erf network of infinite width.
+
+    Parameters
+    ----------
+    x, y, depth, weight_variance, bias_variance
+        As in ``relu_nngp``.
+
+    Returns
+    -------
+    (n, p)
+
+    Raises
+    ------
+    ValueError
+        As ``relu_nngp``.
+
+    References
+    ----------
+    Jacot, Gabriel and Hongler, "Neural Tangent Kernel", arXiv:1806.07572.
+    """
+    return network(erf, True, x, y, depth, weight_variance, bias_variance)
