@@ -127,7 +127,9 @@ class Visit:
         Content is text, figures, widgets, the search index, and MathJax, which is
         there for the formulas; the theme is what every page would load without them.
         """
-        answers = {unquote(urlsplit(r.url).path): r for r in self.responses}
+        # A module that the page made out of its own text came over no wire.
+        loaded = [r for r in self.responses if urlsplit(r.url).scheme != "blob"]
+        answers = {unquote(urlsplit(r.url).path): r for r in loaded}
         content = theme = 0
         for path, response in answers.items():
             if _is_content(path):

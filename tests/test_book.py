@@ -179,11 +179,23 @@ def _text(widget: Locator) -> str:
     )
 
 
-def test_search_finds_a_word_from_a_folder(browser, html_folder):
-    """The index is a script, so a browser loads it without a server."""
-    address = (html_folder / "search.html").as_uri() + "?q=stepwise"
-    with site_driver.visit(browser, address) as seen:
-        seen.page.wait_for_selector("#search-results li a")
+@pytest.mark.parametrize("origin", ["server", "folder"])
+def test_a_reader_of_a_chapter_can_search_the_book(browser, site, html_folder, origin):
+    """Only the page of hits loads the index, a script: it needs no server either."""
+    start = site if origin == "server" else html_folder.as_uri()
+    asked = []
+    with site_driver.visit(browser, f"{start}/{PAGES[1]}") as seen:
+        page = seen.page
+        page.on("request", lambda request: asked.append(request.url))
+        page.keyboard.press("Control+k")
+        assert asked == []
+        page.keyboard.type("stepwise")
+        page.keyboard.press("Enter")
+        hits = page.locator("#search-results li a")
+        hits.first.wait_for()
+        assert any("searchindex.js" in url for url in asked)
+        hits.first.click()
+        page.wait_for_url(f"{start}/book/**")
 
 
 def test_every_internal_link_leads_somewhere(html_folder):

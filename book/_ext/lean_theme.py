@@ -2,8 +2,10 @@
 
 The theme's pages weigh 2.4 MB, of which 1.5 MB is a script that draws icons; the style
 sheet draws the same icons from a font of 0.15 MB, which is what happens once the
-script is gone. sphinx-thebe, which Jupyter Book always loads, names a server and
-declares its constants twice, an error in the console of every page.
+script is gone. The search index grows with the book, and the theme loads it on every
+page to show hits while one types, which this book leaves off: only the page of hits
+reads it. sphinx-thebe, which Jupyter Book always loads, names a server and declares
+its constants twice, an error in the console of every page.
 """
 
 from pathlib import Path
@@ -13,14 +15,29 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
 
-MACROS = "static/webpack-macros.html"
-ICON_SCRIPT = "fontawesome.js"
+THEME = (
+    Path(pydata_sphinx_theme.__file__).parent / "theme" / pydata_sphinx_theme.__name__
+)
+# A template of the theme, the name under which its pages ask for it, and the scripts
+# to take out, each named on one line.
+UNUSED = (
+    (
+        "static/webpack-macros.html",
+        "static/webpack-macros.html",
+        ["fontawesome.js"],
+    ),
+    (
+        "layout.html",
+        "pydata_sphinx_theme/layout.html",
+        ["_static/searchtools.js", "_static/language_data.js", "searchindex.js"],
+    ),
+)
 
 
 def setup(app: Sphinx) -> None:
-    """Remove Thebe now, and the icon script once the output folder is known."""
+    """Remove Thebe now, and unused scripts once the output folder is known."""
     remove_thebe(app)
-    app.connect("config-inited", drop_the_icon_script)
+    app.connect("config-inited", drop_unused_scripts)
 
 
 def remove_thebe(app: Sphinx) -> None:
@@ -36,20 +53,28 @@ def remove_thebe(app: Sphinx) -> None:
     ]
 
 
-def drop_the_icon_script(app: Sphinx, config: Config) -> None:
-    """Put a copy of the theme's list of scripts, less one, before the theme's own."""
-    theme = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme"
-    lines = (theme / MACROS).read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if ICON_SCRIPT not in line]
-    if len(kept) != len(lines) - 1:
-        raise ExtensionError(
-            f"{MACROS} of pydata-sphinx-theme names {ICON_SCRIPT} on "
-            f"{len(lines) - len(kept)} lines, not one; the theme has changed: look at "
-            "the icons of a built page, then adapt lean_theme.py"
-        )
+def drop_unused_scripts(app: Sphinx, config: Config) -> None:
+    """Put copies of the theme's templates, less some lines, before the theme's own."""
     templates = Path(app.outdir).parent / ".templates"
-    (templates / MACROS).parent.mkdir(parents=True, exist_ok=True)
-    (templates / MACROS).write_text("".join(kept), encoding="utf-8")
+    for source, name, scripts in UNUSED:
+        text = (THEME / source).read_text(encoding="utf-8")
+        for script in scripts:
+            text = _without_line_of(script, text, source)
+        copy = templates / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(text, encoding="utf-8")
     config.templates_path.insert(0, str(templates))
     # Empty on purpose: the side bar has the search field already.
     config.html_theme_options["navbar_persistent"] = []
+
+
+def _without_line_of(script: str, text: str, source: str) -> str:
+    lines = text.splitlines(keepends=True)
+    kept = [line for line in lines if script not in line]
+    if len(kept) != len(lines) - 1:
+        raise ExtensionError(
+            f"{source} of pydata-sphinx-theme names {script} on "
+            f"{len(lines) - len(kept)} lines, not one; the theme has changed: look at "
+            "the icons and the search of a built page, then adapt lean_theme.py"
+        )
+    return "".join(kept)
