@@ -14,9 +14,18 @@ import traitlets
 from pkg import _compose
 from pkg._compose import Guarded, compose
 from pkg._figures import Losses, Minibatch
+from pkg._kernel_width import KernelWidth
 from pkg._training import LivingNetwork
 
-__all__ = ["LivingNetwork", "Losses", "Minibatch", "SmallStart", "Staircase", "compose"]
+__all__ = [
+    "KernelWidth",
+    "LivingNetwork",
+    "Losses",
+    "Minibatch",
+    "SmallStart",
+    "Staircase",
+    "compose",
+]
 
 FOLDER = _compose.FOLDER
 FEWEST, MOST = 2, 8  # bars of a spectrum, as in staircase_story.js
