@@ -4,6 +4,8 @@ A private half of ``pkg.kernels``.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -78,62 +80,120 @@ class Inputs:
         return q
 
 
-def square_distances(q: np.ndarray, p: np.ndarray, p_prime: np.ndarray) -> np.ndarray:
-    """Return ||x - y||^2, which round-off must not make negative."""
-    squares = q * -2.0
-    squares += p
-    squares += p_prime
-    return np.maximum(squares, 0.0, out=squares)
-
-
-def network(
-    dual: Dual,
-    tangent: bool,
-    x: object,
-    y: object,
-    depth: int,
-    weight_variance: float,
-    bias_variance: float,
+def decay(
+    q: np.ndarray,
+    p: np.ndarray,
+    p_prime: np.ndarray,
+    *,
+    rate: float,
+    root: bool,
+    noise: float,
 ) -> np.ndarray:
-    """Run the recursion that ``pkg.kernels`` begins with."""
-    depth = _check.count("depth", depth)
-    w = float(_check.positive("weight_variance", weight_variance, ndim=0))
-    b = float(_check.nonnegative("bias_variance", bias_variance, ndim=0))
-    inputs = Inputs(x, y)
-    noise, first = inputs.noise, w / inputs.x.shape[1]
+    """Return exp(-rate ||x - y||^2), or with `root` exp(-rate ||x - y||).
 
-    def variances(squares: np.ndarray) -> np.ndarray:
-        """Return those of each input before every hidden layer, (depth, n)."""
-        p = [first * squares + b]
-        while len(p) < depth:
-            # A vector is parallel to itself, so that q is p.
-            p.append(w * dual(p[-1], p[-1], p[-1], noise)[0] + b)
+    Parameters
+    ----------
+    q, p, p_prime, noise
+        Inner products (rows, columns), squared norms (rows, 1) and (1, columns), and
+        the round-off relative to them.
+    rate, root
+        See above.
+
+    Returns
+    -------
+    (rows, columns)
+    """
+    total = p + p_prime
+    squares = total - 2 * q
+    total *= noise
+    # Round-off may be negative, and its square root would part repeated inputs.
+    np.copyto(squares, 0.0, where=squares < total)
+    if root:
+        np.sqrt(squares, out=squares)
+    squares *= -rate
+    return np.exp(squares, out=squares)
+
+
+@dataclass(frozen=True)
+class Network:
+    """The recursion that ``pkg.kernels`` begins with.
+
+    Attributes
+    ----------
+    dual : callable
+        `relu` or `erf`.
+    tangent : bool
+        Whether the kernel is the neural tangent kernel, or else the NNGP kernel.
+    depth, weight_variance, bias_variance
+        As in ``kernels.relu_nngp``.
+    """
+
+    dual: Dual
+    tangent: bool
+    depth: int
+    weight_variance: float
+    bias_variance: float
+
+    def __post_init__(self) -> None:
+        _check.count("depth", self.depth)
+        _check.positive("weight_variance", self.weight_variance, ndim=0)
+        _check.nonnegative("bias_variance", self.bias_variance, ndim=0)
+
+    def kernel(self, x: object, y: object) -> np.ndarray:
+        """Return the kernel of the inputs x (n, m) and y (p, m): (n, p)."""
+        inputs = Inputs(x, y)
+        p, p_prime = (self._variances(z, inputs) for z in (inputs.p, inputs.p_prime))
+        entries = partial(self._entries, first=inputs.x.shape[1], noise=inputs.noise)
+        return inputs.blockwise(entries, p, p_prime)
+
+    def _variances(self, squares: np.ndarray, inputs: Inputs) -> np.ndarray:
+        """Return the variance of each input before every hidden layer, (depth, n)."""
+        w, b = self.weight_variance, self.bias_variance
+        p = [w * squares / inputs.x.shape[1] + b]
+        while len(p) < self.depth:
+            # An input is parallel to itself, so that q is p.
+            p.append(w * self.dual(p[-1], p[-1], p[-1], inputs.noise)[0] + b)
         return np.stack(p)
 
-    def entries(q: np.ndarray, p: np.ndarray, p_prime: np.ndarray) -> np.ndarray:
-        q = first * q + b
+    def _entries(
+        self,
+        q: np.ndarray,
+        p: np.ndarray,
+        p_prime: np.ndarray,
+        *,
+        first: int,
+        noise: float,
+    ) -> np.ndarray:
+        w, b = self.weight_variance, self.bias_variance
+        q = w * q / first + b
         theta = q
-        for layer in range(depth):
-            q, slope = dual(q, p[layer], p_prime[layer], noise)
+        for layer in range(self.depth):
+            q, slope = self.dual(q, p[layer], p_prime[layer], noise)
             q *= w
             q += b
-            if tangent:
+            if self.tangent:
                 slope *= w
                 theta = np.multiply(slope, theta, out=slope)
                 theta += q
-        return theta if tangent else q
-
-    p, p_prime = variances(inputs.p), variances(inputs.p_prime)
-    return inputs.blockwise(entries, p, p_prime)
+        return theta if self.tangent else q
 
 
 def relu(
     q: np.ndarray, p: np.ndarray, p_prime: np.ndarray, noise: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Average two ReLUs, and two steps, of jointly normal variables.
+    """Return the means of two ReLUs, and of two steps, of jointly normal variables.
 
-    With the angle theta between them: sqrt(p p') (sin theta + (pi - theta) cos theta)
-    / (2 pi), and (pi - theta) / (2 pi).
+    Parameters
+    ----------
+    q, p, p_prime, noise
+        Covariances (rows, columns), variances (rows, 1) and (1, columns), and the
+        round-off in a cosine.
+
+    Returns
+    -------
+    value, slope : (rows, columns)
+        With the angle theta between them, sqrt(p p') (sin theta + (pi - theta)
+        cos theta) / (2 pi), and (pi - theta) / (2 pi).
     """
     scale = np.sqrt(p) * np.sqrt(p_prime)
     cosine = np.maximum(scale, TINY)
@@ -158,7 +218,10 @@ def relu(
 def erf(
     q: np.ndarray, p: np.ndarray, p_prime: np.ndarray, noise: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Average two error functions, and their slopes, of jointly normal variables."""
+    """Return the means of two error functions, and of their two slopes.
+
+    Parameters are those of `relu`, and so are the shapes of the result.
+    """
     scale = np.sqrt(1 + 2 * p) * np.sqrt(1 + 2 * p_prime)
     sine = q / scale
     sine *= 2

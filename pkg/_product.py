@@ -53,9 +53,11 @@ class Product:
         shares = [tiles[k :: self.threads] for k in range(self.threads)]
         if self.threads == 1:
             return self._sum(V, tiles)
+        # Which thread takes which tile is fixed, so the last digits do not depend on
+        # who is faster.
         with ThreadPoolExecutor(self.threads) as pool:
-            # In this order, so that the last digits do not depend on who is faster.
-            return sum(pool.map(lambda share: self._sum(V, share), shares))
+            parts = list(pool.map(lambda share: self._sum(V, share), shares))
+        return np.sum(parts, axis=0)
 
     def _sum(self, V: np.ndarray, tiles: Sequence[tuple[int, int]]) -> np.ndarray:
         total = np.zeros_like(V)

@@ -18,11 +18,13 @@ inner product of their gradients in the NTK parametrisation, where a layer compu
 sqrt(weight_variance / fan-in) W h + sqrt(bias_variance) b with normal W and b.
 """
 
+from functools import partial
+
 import numpy as np
 from jaxtyping import Float
 
 from pkg import _check
-from pkg._kernel_entries import Inputs, erf, network, relu, square_distances
+from pkg._kernel_entries import Inputs, Network, decay, erf, relu
 from pkg._product import Product, product
 
 __all__ = [
@@ -90,9 +92,8 @@ def rbf(
     """
     scale = float(_check.positive("length_scale", length_scale, ndim=0))
     inputs = Inputs(x, y, centre=True)
-    return inputs.blockwise(
-        lambda *block: np.exp(square_distances(*block) / (-2 * scale**2))
-    )
+    rate = 1 / (2 * scale**2)
+    return inputs.blockwise(partial(decay, rate=rate, root=False, noise=inputs.noise))
 
 
 def laplace(
@@ -126,14 +127,8 @@ def laplace(
     """
     scale = float(_check.positive("length_scale", length_scale, ndim=0))
     inputs = Inputs(x, y, centre=True)
-
-    def entries(q: np.ndarray, p: np.ndarray, p_prime: np.ndarray) -> np.ndarray:
-        squares = square_distances(q, p, p_prime)
-        # The kink would make the square root of round-off out of a repeated input.
-        squares[squares < inputs.noise * (p + p_prime)] = 0.0
-        return np.exp(np.sqrt(squares) / -scale)
-
-    return inputs.blockwise(entries)
+    how = {"rate": 1 / scale, "root": True, "noise": inputs.noise}
+    return inputs.blockwise(partial(decay, **how))
 
 
 def arc_cosine(
@@ -170,12 +165,9 @@ def arc_cosine(
     """
     order = _check.count("order", order, low=0, high=1)
     inputs = Inputs(x, y)
-
-    def entries(q: np.ndarray, p: np.ndarray, p_prime: np.ndarray) -> np.ndarray:
-        value, slope = relu(q, p, p_prime, inputs.noise)
-        return 2.0 * (value if order else slope)
-
-    return inputs.blockwise(entries)
+    return inputs.blockwise(
+        lambda q, p, p_prime: 2 * relu(q, p, p_prime, inputs.noise)[1 - order]
+    )
 
 
 def relu_nngp(
@@ -213,7 +205,8 @@ def relu_nngp(
     ----------
     Lee et al., "Deep Neural Networks as Gaussian Processes", arXiv:1711.00165.
     """
-    return network(relu, False, x, y, depth, weight_variance, bias_variance)
+    network = Network(relu, False, depth, weight_variance, bias_variance)
+    return network.kernel(x, y)
 
 
 def relu_ntk(
@@ -248,7 +241,8 @@ def relu_ntk(
     ----------
     Jacot, Gabriel and Hongler, "Neural Tangent Kernel", arXiv:1806.07572.
     """
-    return network(relu, True, x, y, depth, weight_variance, bias_variance)
+    network = Network(relu, True, depth, weight_variance, bias_variance)
+    return network.kernel(x, y)
 
 
 def erf_nngp(
@@ -281,7 +275,8 @@ def erf_nngp(
     ----------
     Williams, "Computing with Infinite Networks", NIPS 1996.
     """
-    return network(erf, False, x, y, depth, weight_variance, bias_variance)
+    network = Network(erf, False, depth, weight_variance, bias_variance)
+    return network.kernel(x, y)
 
 
 def erf_ntk(
@@ -312,4 +307,5 @@ def erf_ntk(
     ----------
     Jacot, Gabriel and Hongler, "Neural Tangent Kernel", arXiv:1806.07572.
     """
-    return network(erf, True, x, y, depth, weight_variance, bias_variance)
+    network = Network(erf, True, depth, weight_variance, bias_variance)
+    return network.kernel(x, y)
