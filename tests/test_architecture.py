@@ -37,7 +37,11 @@ MAY_IMPORT = {
     "dynamics": {*THEORY, "_modes", "_start", "_end"},
     **{half: THEORY for half in ("_modes", "_start", "_end")},
     "flow": THEORY,
-    "kpca": THEORY,
+    "kpca": {*THEORY, "_contrastive", "_factor", "_kernel_checks", "_krylov"},
+    "_kernel_checks": {"_check"},
+    "_contrastive": {*THEORY, "_factor", "_kernel_checks", "_krylov", "_modes"},
+    "_factor": {"spectra"},
+    "_krylov": {"spectra"},
     **{room: {"_check"} for room in ("nets", "losses")},
     "ntk": {"_check", "_blocks", "_layers", "_pieces"},
     "_blocks": {"_check"},
@@ -68,6 +72,7 @@ MAY_IMPORT = {
 # Rooms that must start in well under a second, and so never load torch.
 LIGHT = {"_check", "spectra", "kernels", "record", "data", "dynamics", "flow", "kpca"}
 LIGHT |= {"_fetch", "_folders", "_formats"}
+LIGHT |= {"_contrastive", "_factor", "_kernel_checks", "_krylov"}
 LIGHT |= {"modes", "relatives", "plots", "widgets"}
 LIGHT |= {"_modes", "_start", "_end", "_kernel_entries", "_product"}
 

@@ -1,0 +1,381 @@
+"""Contrastive kernel PCA: what self-supervised learning finds in a kernel.
+
+The modes are eigenvectors of P K / (2n): K is the kernel of all 2n views, all of x
+before all of x', and P swaps the two halves. Neither a root nor an inverse of K is
+needed, and for the largest modes not even K itself, only its products. The solvers live
+in `pkg._krylov` (products) and `pkg._factor` (factors of K), the result in
+`pkg._contrastive`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from pkg import _check, _factor, _kernel_checks, _krylov
+from pkg._contrastive import ContrastiveModes, from_embeddings, from_factor
+
+__all__ = [
+    "ContrastiveKernelPCA",
+    "ContrastiveModes",
+    "fit",
+    "fit_features",
+    "fit_low_rank",
+]
+
+METHODS = ("auto", "krylov", "cholesky", "dense")
+EPS = float(np.finfo(np.float64).eps)
+EPS32 = float(np.finfo(np.float32).eps)
+
+Kernel = Float[np.ndarray, "two_n two_n"]
+
+
+def fit(
+    K: Kernel | Callable[[np.ndarray], np.ndarray],
+    d: int | None = None,
+    *,
+    n: int | None = None,
+    method: str = "auto",
+    tol: float = 1e-8,
+) -> ContrastiveModes:
+    """Find the modes that contrastive learning finds in a kernel.
+
+    P K / (2n) has as many positive eigenvalues as can be learned, at most n; the
+    largest is learned first. Introduced in chapter 7.
+
+    Parameters
+    ----------
+    K : (2n, 2n), or a callable V -> K V
+        Kernel of all views: the n of x first, then the n of x', in the same order. No
+        check can tell a wrong order. A callable takes (2n, b) float64 and returns as
+        much. A matrix in float32 is solved in float64, which takes a copy of twice its
+        size; one that is asymmetric by round-off is symmetrised, in a copy too.
+    d : int, optional
+        How many modes; all positive ones when left out. A callable needs it.
+    n : int, optional
+        Number of pairs. A callable needs it; a matrix is held to it.
+    method : "auto", "krylov", "cholesky" or "dense"
+        "krylov": block Krylov iteration in the K-inner product, from products alone,
+        with 16 to 64 columns a pass; its basis holds max(4 d, 20 passes) columns, and
+        is compressed when full. "cholesky": pivoted Cholesky and the eigenpairs of
+        L^T P L / (2n). "dense": the same after a spectral cut-off, the slowest and the
+        reference. "auto": "krylov" for a callable and for d <= n / 10 of more than 750
+        pairs, else "cholesky"; `method` of the result says which.
+    tol : float
+        For "krylov": stop when every K-norm residual is below tol gamma_d. The gammas
+        are then right to about tol^2, their spans to tol over the gap. Products in
+        float32 reach no less than 1e-4, and stop there.
+
+    Returns
+    -------
+    ContrastiveModes
+
+    Raises
+    ------
+    ValueError
+        If K is not finite, symmetric and positive semi-definite (-1e-6 of its largest
+        eigenvalue is no round-off; "krylov" sees only the directions it meets), has an
+        odd number of rows, or has fewer than `d` positive modes: ask for fewer.
+    RuntimeError
+        If "krylov" does not reach `tol` in 500 passes.
+
+    Warns
+    -----
+    UserWarning
+        If gamma_d / gamma_{d+1} is below 1.05, so that the last modes hang on little;
+        if K is indefinite by more than round-off; or if a kernel in float32 is asked
+        for modes below a millionth of its largest.
+
+    References
+    ----------
+    "On the Stepwise Nature of Self-Supervised Learning", arXiv:2303.15438, for the
+    kernel; derived without the inverse in chapter 7.
+    """
+    method = _check.choice("method", method, METHODS)
+    tol = float(_check.positive("tol", tol, ndim=0))
+    if callable(K):
+        return _fit_product(K, d, n, method, tol)
+    single = getattr(K, "dtype", None) in (np.float32, np.float16)
+    K = _kernel_checks.matrix(K, n)
+    size = len(K)
+    d = None if d is None else _kernel_checks.count(d, size // 2)
+    if method == "auto":
+        few = d is not None and size > 1500 and 20 * d <= size
+        method = "krylov" if few else "cholesky"
+    if method == "krylov":
+        # K is its own transpose, and BLAS is faster with the large factor last.
+        modes = _krylov_modes(lambda V: (V.T @ K).T, size, d, tol, EPS32 * single)
+    else:
+        modes = _factor_modes(K, d, method, max(size * EPS, EPS32 * single))
+    if single:
+        _kernel_checks.doubt_single(modes.gammas)
+    return modes
+
+
+def fit_features(
+    phi: Float[np.ndarray, "n m"],
+    phi_prime: Float[np.ndarray, "n m"],
+    d: int | None = None,
+) -> ContrastiveModes:
+    """Find the contrastive modes of features, K = Phi Phi^T, without forming K.
+
+    The gammas are the eigenvalues of Gamma = (1/2n) Phi^T P Phi, as in the linear
+    model. Where there are more features than views, K is smaller and is formed after
+    all. Introduced in chapter 7.
+
+    Parameters
+    ----------
+    phi, phi_prime : (n, m)
+        Features of the two views, row i with row i.
+    d : int, optional
+        How many modes; all positive ones when left out.
+
+    Returns
+    -------
+    ContrastiveModes
+        With `weights` (m, d), so that ``embed_features`` embeds new points.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, an entry is not finite, or there are fewer than `d`
+        positive modes: ask for fewer.
+
+    Warns
+    -----
+    UserWarning
+        As `fit`, of a small gap.
+    """
+    phi, phi_prime = _check.paired("phi", phi, "phi_prime", phi_prime)
+    Phi = np.concatenate([phi, phi_prime])
+    size, m = Phi.shape
+    d = None if d is None else _kernel_checks.count(d, size // 2)
+    scale = _kernel_checks.scale("phi", np.abs(Phi).max())
+    Phi /= scale
+    if m < size:
+        rank = _factor.cholesky(Phi.T @ Phi, size * EPS).shape[1]
+        L = Phi
+    else:
+        L = _factor.cholesky(Phi @ Phi.T, size * EPS)
+        rank = L.shape[1]
+    return from_factor(L, d, scale**2, rank, "features", features=Phi)
+
+
+def fit_low_rank(
+    K: Kernel | Callable[[np.ndarray], np.ndarray],
+    d: int,
+    *,
+    rank: int,
+    landmarks: str = "pivoted",
+    diagonal: Float[np.ndarray, " two_n"] | None = None,
+    rng: np.random.Generator | None = None,
+) -> ContrastiveModes:
+    """Find contrastive modes from a few columns of the kernel: an approximation.
+
+    K is replaced by L L^T of the given rank, which never exceeds K: the gammas are
+    never too high, and the result says as `error` which share of K's trace is missing.
+    Its step times and trajectories come with a warning. Where K can be multiplied some
+    ten times, `fit` is exact. Introduced in chapter 7.
+
+    Parameters
+    ----------
+    K : (2n, 2n), or a callable that returns columns
+        A kernel matrix, or indices (b,) -> K[:, indices] (2n, b). Only the columns of
+        the landmarks and the diagonal are read.
+    d : int
+        How many modes.
+    rank : int
+        Number of landmarks, at least d.
+    landmarks : "pivoted" or "uniform"
+        "pivoted": each the point that the others explain worst (pivoted Cholesky), the
+        better choice. "uniform": drawn at random (Nystrom's method), all in one call.
+    diagonal : (2n,), optional
+        The diagonal of K; a callable needs it.
+    rng : np.random.Generator, optional
+        Draws uniform landmarks.
+
+    Returns
+    -------
+    ContrastiveModes
+
+    Raises
+    ------
+    ValueError
+        If a column is not finite, the diagonal is negative, `rank` is below `d`, or the
+        approximation has fewer than `d` positive modes: raise the rank.
+
+    Warns
+    -----
+    UserWarning
+        As `fit`, of a small gap.
+
+    References
+    ----------
+    Williams and Seeger, "Using the Nystrom method to speed up kernel machines", NIPS
+    2000.
+    """
+    _check.choice("landmarks", landmarks, ("pivoted", "uniform"))
+    if callable(K):
+        if diagonal is None:
+            raise ValueError(
+                "`diagonal` is missing; K's columns do not tell it cheaply"
+            )
+        columns = K
+    else:
+        matrix = _kernel_checks.even(_check.finite("K", K, ndim=2), None)
+        diagonal = matrix.diagonal()
+
+        def columns(indices: np.ndarray) -> np.ndarray:
+            return matrix[:, indices]
+
+    diagonal = _check.nonnegative("diagonal", diagonal, ndim=1)
+    size = len(_kernel_checks.even(diagonal, None))
+    d = _kernel_checks.count(d, size // 2)
+    rank = _check.count("rank", rank, low=d, high=size)
+    scale = _kernel_checks.scale("K", diagonal.max())
+
+    def scaled(indices: np.ndarray) -> np.ndarray:
+        found = _check.finite("columns of K", columns(indices), ndim=2)
+        if found.shape != (size, len(indices)):
+            raise ValueError(
+                f"`K` must return ({size}, {len(indices)}) for {len(indices)} indices; "
+                f"got {found.shape}"
+            )
+        return found / scale
+
+    if landmarks == "pivoted":
+        L = _factor.pivoted(scaled, diagonal / scale, rank)
+    else:
+        if rng is None:
+            raise ValueError("`rng` is missing; uniform landmarks are drawn with it")
+        L = _factor.nystrom(scaled, np.sort(rng.choice(size, rank, replace=False)))
+    method = f"{landmarks} landmarks, rank {L.shape[1]}"
+    error = _factor.left_out(L, diagonal / scale)
+    return from_factor(L, d, scale, None, method, error=error)
+
+
+class ContrastiveKernelPCA:
+    """Contrastive kernel PCA with the manners of scikit-learn.
+
+    It stands in a pipeline where y is the second view. Introduced in chapter 7.
+
+    Parameters
+    ----------
+    kernel : callable
+        (x, y) -> kernel matrix, as those of `pkg.kernels`; fix further arguments with
+        ``functools.partial``.
+    d : int
+        How many modes.
+
+    Attributes
+    ----------
+    modes_ : ContrastiveModes
+        After `fit`.
+    x_ : (2n, m)
+        The views it was fitted to.
+    """
+
+    def __init__(self, kernel: Callable[..., np.ndarray], d: int = 2) -> None:
+        self.kernel, self.d = kernel, d
+
+    def fit(
+        self, x: Float[np.ndarray, "n m"], x_prime: Float[np.ndarray, "n m"]
+    ) -> "ContrastiveKernelPCA":
+        """Find the modes of pairs: row i of `x` with row i of `x_prime`."""
+        self.x_ = np.concatenate(_check.paired("x", x, "x_prime", x_prime))
+        self.modes_ = fit(self.kernel(self.x_, self.x_), self.d)
+        return self
+
+    def transform(self, x: Float[np.ndarray, "q m"]) -> Float[np.ndarray, "q d"]:
+        """Embed new points."""
+        if not hasattr(self, "modes_"):
+            raise ValueError("ContrastiveKernelPCA is not fitted; call fit first")
+        return self.modes_.embed(self.kernel(_check.finite("x", x, ndim=2), self.x_))
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the constructor's arguments, as scikit-learn asks for them."""
+        return {"kernel": self.kernel, "d": self.d}
+
+    def set_params(self, **params: Any) -> "ContrastiveKernelPCA":
+        """Change arguments by name; the modes are those of the last fit."""
+        for name, value in params.items():
+            setattr(self, _check.choice("params", name, ("kernel", "d")), value)
+        return self
+
+
+def _fit_product(
+    product: Callable[[np.ndarray], np.ndarray],
+    d: int | None,
+    n: int | None,
+    method: str,
+    tol: float,
+) -> ContrastiveModes:
+    if n is None:
+        raise ValueError("`n` is missing; a product does not tell the number of pairs")
+    if method not in ("auto", "krylov"):
+        raise ValueError(
+            f"`method` is {method!r}, which needs the matrix; a product is solved by "
+            "'krylov'"
+        )
+
+    def checked(V: np.ndarray) -> np.ndarray:
+        found = np.asarray(product(V))
+        if found.shape != V.shape:
+            raise ValueError(
+                f"`K` must return the shape that it is given, {V.shape}; got "
+                f"{found.shape}"
+            )
+        _check.finite("K @ V", found)
+        return found
+
+    return _krylov_modes(checked, 2 * _check.count("n", n), d, tol)
+
+
+def _krylov_modes(
+    product: Callable[[np.ndarray], np.ndarray],
+    size: int,
+    d: int | None,
+    tol: float,
+    noise: float = 0.0,
+) -> ContrastiveModes:
+    if d is None:
+        raise ValueError("`d` is missing; 'krylov' finds only the largest modes")
+    d, scale = _kernel_checks.count(d, size // 2), 0.0
+
+    def scaled(V: np.ndarray) -> np.ndarray:
+        nonlocal scale
+        found = product(V)
+        scale = scale or _kernel_checks.scale("K", np.abs(found).max())
+        return found / scale
+
+    ritz = _krylov.solve(scaled, size, d, tol=tol, noise=noise)
+    _kernel_checks.refuse_indefinite(ritz.lowest, ritz.noise)
+    _kernel_checks.refuse_missing(d, ritz.n_positive)
+    if ritz.single:
+        _kernel_checks.doubt_single(ritz.gammas[:d])
+    F = ritz.images / np.sqrt(ritz.gammas[:d])
+    return from_embeddings(
+        F,
+        ritz.gammas * scale,
+        n_positive=ritz.n_positive,
+        rank=ritz.rank,
+        residuals=ritz.residuals * scale,
+        passes=ritz.passes,
+        method="krylov",
+    )
+
+
+def _factor_modes(
+    K: np.ndarray, d: int | None, method: str, noise: float
+) -> ContrastiveModes:
+    scale = _kernel_checks.scale("K", K.diagonal().max())
+    K = K / scale
+    if method == "cholesky":
+        L = _factor.cholesky(K, noise)
+        missing, limit = _factor.unexplained(K, L), len(K) * noise
+    else:
+        L, lowest = _factor.spectral(K, noise)
+        missing, limit = -lowest, noise
+    _kernel_checks.refuse_indefinite(-missing, limit)
+    return from_factor(L, d, scale, L.shape[1], method)
