@@ -82,7 +82,8 @@ def product(
     """Make the map V -> K V of a kernel, a tile at a time: K is never stored.
 
     Each call computes the entries of K anew, those on one side of the diagonal. Memory
-    is that of x and V and, for each thread, of a few tiles and another V.
+    is that of x and V and, for each thread, of a few tiles and another V. Introduced in
+    chapter 7.
 
     Parameters
     ----------

@@ -46,6 +46,8 @@ def linear(
 ) -> Float[np.ndarray, "n p"]:
     """Compute inner products <x, y>: the kernel of the linear model.
 
+    Introduced in chapter 7.
+
     Parameters
     ----------
     x, y : (n, m), (p, m)
@@ -71,6 +73,8 @@ def rbf(
     length_scale: float,
 ) -> Float[np.ndarray, "n p"]:
     """Compute the Gaussian kernel exp(-||x - y||^2 / (2 length_scale^2)).
+
+    Introduced in chapter 7.
 
     Parameters
     ----------
@@ -106,7 +110,7 @@ def laplace(
 
     The distance is Euclidean, so the kernel does not change when inputs are rotated;
     scikit-learn's ``laplacian_kernel`` sums absolute differences instead. It has a kink
-    at x = y, as the ReLU NTK has.
+    at x = y, as the ReLU NTK has. Introduced in chapter 7.
 
     Parameters
     ----------
@@ -141,7 +145,8 @@ def arc_cosine(
 
     Twice the mean, over normal w, of the product of two steps (order 0) or two ReLUs
     (order 1) of <w, x> and <w, y>: 1 - theta / pi, and ||x|| ||y|| (sin theta +
-    (pi - theta) cos theta) / pi, with theta the angle between x and y.
+    (pi - theta) cos theta) / pi, with theta the angle between x and y. Introduced in
+    chapter 8.
 
     Parameters
     ----------
@@ -180,7 +185,8 @@ def relu_nngp(
 ) -> Float[np.ndarray, "n p"]:
     """Compute the covariance of the outputs of random ReLU networks of infinite width.
 
-    With the default variances the diagonal is 2 ||x||^2 / m at every depth.
+    With the default variances the diagonal is 2 ||x||^2 / m at every depth. Introduced
+    in chapter 8.
 
     Parameters
     ----------
@@ -222,6 +228,7 @@ def relu_ntk(
     With the default variances the diagonal is (depth + 1) 2 ||x||^2 / m. The kernel has
     a kink at x = y, where an angle loses half its digits: inputs closer in angle than
     about 1e-7 are taken for parallel, so that repeated inputs give equal rows.
+    Introduced in chapter 8.
 
     Parameters
     ----------
@@ -256,6 +263,7 @@ def erf_nngp(
     """Compute the covariance of the outputs of random erf networks of infinite width.
 
     The activation is the error function, a sigmoid whose averages are elementary.
+    Introduced in chapter 8.
 
     Parameters
     ----------
@@ -288,6 +296,8 @@ def erf_ntk(
     bias_variance: float = 0.0,
 ) -> Float[np.ndarray, "n p"]:
     """Compute the neural tangent kernel of an erf network of infinite width.
+
+    Introduced in chapter 8.
 
     Parameters
     ----------
