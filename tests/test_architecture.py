@@ -56,7 +56,8 @@ MAY_IMPORT = {
     "modes": THEORY,
     "relatives": {*THEORY, "kernels"},
     "recipes": {*ROOMS} - {"__init__", "recipes", "plots", "widgets"},
-    "_recipe_list": {"_spectra_runs", "_staircase_runs", "_wide_runs"},
+    "_recipe_list": {"_scale_runs", "_spectra_runs", "_staircase_runs", "_wide_runs"},
+    "_scale_runs": {"record", "data", "kernels", "kpca", "views"},
     "_spectra_runs": {*THEORY, "data", "dynamics", "flow", "views"},
     "_staircase_runs": {*THEORY, "data", "dynamics", "flow", "views"},
     "_wide_runs": {
