@@ -120,13 +120,31 @@ def any_layer(
     Parameters and result are those of every `Rule`.
     """
     own = {name: layer.get_parameter(name).detach() for name in names}
+    places = _places(layer, names)
 
     def along(own: dict[str, Tensor], point: Tensor, arrived: Tensor) -> Tensor:
-        return (functional_call(layer, own, (point[None],))[0] * arrived).sum()
+        placed = {place: own[name] for place, name in places.items()}
+        out = functional_call(layer, placed, (point[None],), tie_weights=False)
+        return (out[0] * arrived).sum()
 
     with torch.no_grad():
         found = vmap(grad(along), in_dims=(None, 0, 0))(own, seen, back)
     return {name: (found[name].flatten(1),) for name in names}
+
+
+def _places(layer: nn.Module, names: tuple[str, ...]) -> dict[str, str]:
+    """Find all places of each parameter, one name a place.
+
+    torch ties shared weights itself, but leaves a model broken in which one layer has
+    two names: the second visit puts back what the first had put in.
+    """
+    known = {id(layer.get_parameter(name)): name for name in names}
+    places = {}
+    for at, module in layer.named_modules():
+        for name, value in module.named_parameters(recurse=False):
+            if id(value) in known:
+                places[f"{at}.{name}".lstrip(".")] = known[id(value)]
+    return places
 
 
 def _sum_positions(layer: nn.Module, values: Tensor) -> Tensor:

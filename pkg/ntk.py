@@ -27,7 +27,7 @@ OUTPUTS = ("trace", "block")
 METHODS = ("auto", "layerwise", "per_output")
 FEW, FEWER = 3, 2  # probe points
 CHUNK = 256  # points that are sketched together
-STRIP = 64  # rows of a symmetric product that are computed together
+STRIP = 256  # rows of a symmetric product that are computed together
 
 
 def empirical(
