@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pkg._scale_runs import kernel_scale, scale_cost
 from pkg._spectra_runs import augmentation_spectra, dataset_spectra, spectra_cost
 from pkg._staircase_runs import Made, linear_staircase, staircase_cost
+from pkg._wide_runs import wide_cost, wide_networks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +120,55 @@ RECIPES = {
                 "top": 100,
                 "d": 10,
                 "seeds": [10, 11, 12, 13, 14],
+            },
+        ),
+        Recipe(
+            name="kernel-scale",
+            summary="20,000 pairs of CIFAR-10 (JPEG copy), kernels never stored",
+            make=kernel_scale,
+            cost=scale_cost,
+            config={
+                "data": "cifar10-jpeg",
+                "views": "standard",
+                "n": 20_000,
+                "size": 8,
+                "d": 10,
+                "tol": 1e-5,
+                # Two rows differ by some sqrt(2 m) = 20.
+                "kernels": [
+                    ["rbf", {"length_scale": 14.0}],
+                    ["relu_ntk", {"depth": 1}],
+                ],
+                "tile": 1024,
+                "threads": 2,
+                "small": 500,
+                # A measurement of cost: one draw.
+                "seeds": [10],
+            },
+            roots=("cifar10-jpeg",),
+        ),
+        Recipe(
+            name="wide-networks",
+            summary="networks of seven widths beside their infinite limit",
+            make=wide_networks,
+            cost=wide_cost,
+            config={
+                "data": "photos",
+                "views": "standard",
+                "n": 60,
+                "size": 8,
+                "widths": [64, 128, 256, 512, 1024, 2048, 4096],
+                # A name, d, and the start as a share of the network's first output.
+                "cases": [
+                    ["gap", 2, 1e-4],
+                    ["larger start", 2, 1e-2],
+                    ["small gap", 5, 1e-4],
+                ],
+                "rate": 1 / 16,
+                "until": 1e-3,
+                "steps": 5000,
+                "scales": [1e-1, 1e-2, 1e-3, 1e-4, 1e-5],
+                "seeds": [10, 11, 12, 13, 14, 15, 16, 17, 18, 19],
             },
         ),
     )

@@ -26,6 +26,7 @@ from pkg import _check, record
 from pkg._recipe_list import RECIPES, Recipe
 from pkg._spectra_runs import augmentation_spectra, dataset_spectra
 from pkg._staircase_runs import linear_staircase
+from pkg._wide_runs import wide_networks
 from pkg.record import Record
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "main",
     "names",
     "run",
+    "wide_networks",
 ]
 
 
