@@ -103,11 +103,12 @@ def decay(
     -------
     (rows, columns)
     """
-    total = p + p_prime
-    squares = total - 2 * q
-    total *= noise
-    # Round-off may be negative, and its square root would part repeated inputs.
-    np.copyto(squares, 0.0, where=squares < total)
+    squares = p + p_prime  # first, so that a symmetric table stays so to the bit
+    squares -= 2 * q
+    # Round-off may be negative, and its square root would part repeated inputs. Few
+    # blocks have any: one look spares the others a mask.
+    if squares.min() < noise * (p.max() + p_prime.max()):
+        squares[squares < noise * (p + p_prime)] = 0.0
     if root:
         np.sqrt(squares, out=squares)
     squares *= -rate

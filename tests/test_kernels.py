@@ -83,10 +83,9 @@ def test_repeated_inputs_have_equal_rows(kernel, m, rng):
             np.testing.assert_allclose(block, K, rtol=0, atol=3e-14 * K.max())
 
 
-@pytest.mark.parametrize("depth", [1, 3])
-def test_opposite_inputs_share_no_active_unit(depth):
+def test_opposite_inputs_share_no_active_unit(rng):
     """A unit that sees x does not see -x: their first ReLUs multiply to exactly 0."""
-    x = np.random.default_rng(1).standard_normal((4, 100))
+    x = rng.standard_normal((4, 100))
     assert np.all(np.diag(kernels.arc_cosine(x, -x, order=1)) == 0)
     assert np.all(np.diag(kernels.arc_cosine(x, -3 * x, order=0)) == 0)
     assert np.all(np.diag(kernels.relu_ntk(x, -x, depth=1)) == 0)
@@ -211,7 +210,7 @@ def test_float32_inputs_are_computed_with_in_float64(kernel, rng):
     np.testing.assert_array_equal(K, kernel(x.astype(np.float64)))
 
 
-@pytest.mark.parametrize(("threads", "tile"), [(1, 7), (1, 50), (2, 7)])
+@pytest.mark.parametrize(("threads", "tile"), [(1, 50), (2, 8)])
 def test_a_product_is_the_one_with_the_whole_matrix(kernel, threads, tile, rng):
     x = rng.standard_normal((50, 6))
     K = kernel(x)
@@ -239,13 +238,13 @@ def test_a_product_computes_each_tile_once_and_uses_it_twice(rng):
 
 
 def test_a_product_never_holds_the_matrix(rng):
-    x, V = rng.standard_normal((2000, 10)), rng.standard_normal((2000, 4))
+    x, V = rng.standard_normal((1000, 10)), rng.standard_normal((1000, 4))
     product = kernels.product(kernels.relu_ntk, x, tile=128)
     tracemalloc.start()
     product(V)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    # The matrix would be 32 MB; tiles are 0.13 MB, and blocks of entries 0.07.
+    # The matrix would be 8 MB; tiles are 0.13 MB, and blocks of entries 0.07.
     assert peak < 2e6
 
 
