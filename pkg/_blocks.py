@@ -61,7 +61,7 @@ def block_size(n: int, needed: Callable[[int], float], most: float) -> int:
     )
 
 
-def free_memory() -> float:
+def free_memory(group: Path = Path("/sys/fs/cgroup")) -> float:
     """Return the bytes of main memory that this process may still take."""
     limits = []
     if Path("/proc/meminfo").exists():
@@ -69,7 +69,6 @@ def free_memory() -> float:
         found = [line.split() for line in lines if line.startswith("MemAvailable")]
         limits += [1024 * float(words[1]) for words in found]
     # A container may allow less than the machine has.
-    group = Path("/sys/fs/cgroup")
     if (group / "memory.max").exists():
         most = (group / "memory.max").read_text().strip()
         used = (group / "memory.current").read_text()

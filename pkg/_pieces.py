@@ -63,11 +63,13 @@ class Run:
             raise RuntimeError(_other_path(f"layer {name!r}"))
         return call
 
-    def pull_back(self, value: Tensor, names: list[str]) -> list[Tensor]:
-        """Differentiate `value` by what the named layers put out."""
+    def pull_back(self, worth: Tensor, names: list[str]) -> list[Tensor]:
+        """Differentiate the sum of worth * z by what the named layers put out."""
         calls = [self.call(name) for name in names]
         edges = [call.edge for call in calls]
-        backs = torch.autograd.grad(value, edges, retain_graph=True, allow_unused=True)
+        backs = torch.autograd.grad(
+            self.z, edges, worth, retain_graph=True, allow_unused=True
+        )
         return [
             self.z.new_zeros(call.shape) if back is None else back
             for call, back in zip(calls, backs, strict=True)
@@ -92,8 +94,9 @@ class Pieces:
                 raise RuntimeError(_other_path(f"layer {piece.name!r}"))
         if self.unused:
             leads = torch.autograd.grad(
-                run.z.sum(),
+                run.z,
                 list(self.unused.values()),
+                torch.ones_like(run.z),
                 retain_graph=True,
                 allow_unused=True,
             )
@@ -105,7 +108,8 @@ class Pieces:
     def pull_back(self, run: Run, outputs: range) -> list[list[Tensor]]:
         """Bring back what each piece's result is worth to each of some outputs."""
         names = [piece.name for piece in self.pieces]
-        return [run.pull_back(run.z[:, a].sum(), names) for a in outputs]
+        unit = torch.eye(self.d, dtype=run.z.dtype, device=run.z.device)
+        return [run.pull_back(unit[a].expand_as(run.z), names) for a in outputs]
 
     def gradients(self, i: int, run: Run, backs: list[list[Tensor]]) -> list[Factors]:
         """Return piece i's gradients, one entry a parameter, rows (outputs, n)."""
@@ -197,13 +201,12 @@ def cut(model: nn.Module, few: Tensor, fewer: Tensor, method: str) -> Pieces:
 
     # Random weights on points and outputs, the same at every call: nothing cancels.
     generator = torch.Generator().manual_seed(0)
-    weights = torch.rand(run.z.shape, generator=generator) + 0.5
-    value = (run.z * weights.to(run.z)).sum()
+    worth = (torch.rand(run.z.shape, generator=generator) + 0.5).to(run.z)
     wanted = torch.autograd.grad(
-        value, list(trainable.values()), retain_graph=True, allow_unused=True
+        run.z, list(trainable.values()), worth, retain_graph=True, allow_unused=True
     )
     batch: dict[str, Tensor | None] = dict(zip(trainable, wanted, strict=True))
-    kept = [piece for piece in pieces if _adds_up(piece, run, value, batch)]
+    kept = [piece for piece in pieces if _adds_up(piece, run, worth, batch)]
     covered = {name for piece in kept for name in piece.full_names()}
     left = tuple(
         name for name in trainable if name not in covered and batch[name] is not None
@@ -217,11 +220,12 @@ def cut(model: nn.Module, few: Tensor, fewer: Tensor, method: str) -> Pieces:
         )
     if left:
         whole = Piece(name=WHOLE, layer=model, parameters=left, rule=any_layer)
-        if not _adds_up(whole, run, value, batch):
+        if not _adds_up(whole, run, worth, batch):
             raise RuntimeError(
-                "the gradients of single points do not add up to the gradient of all "
-                f"for {', '.join(map(repr, left))}; `model` must treat each point by "
-                "itself"
+                "torch cannot differentiate `model` point by point with respect to "
+                f"{', '.join(map(repr, left))}: vmap fails there, or the gradients of "
+                "single points do not add up. Freeze these parameters, or write what "
+                "uses them in operations that act on each point by itself"
             )
         kept.append(whole)
     unused = {n: p for n, p in trainable.items() if n not in {*covered, *left}}
@@ -249,12 +253,15 @@ def _owners(model: nn.Module) -> dict[str, tuple[nn.Module, tuple[str, ...]]]:
 
 
 def _adds_up(
-    piece: Piece, run: Run, value: Tensor, batch: dict[str, Tensor | None]
+    piece: Piece, run: Run, worth: Tensor, batch: dict[str, Tensor | None]
 ) -> bool:
     """Compare the sum over points with the batch's gradient, which knows no pieces."""
-    [back] = run.pull_back(value, [piece.name])
+    [back] = run.pull_back(worth, [piece.name])
     seen = run.call(piece.name).seen
-    found = piece.rule(piece.layer, piece.parameters, seen, back)
+    try:
+        found = piece.rule(piece.layer, piece.parameters, seen, back)
+    except RuntimeError:  # from vmap, which cannot map every operation
+        return False
     for name, full_name in zip(piece.parameters, piece.full_names(), strict=True):
         added, wanted = total(found[name]), batch[full_name]
         wanted = torch.zeros_like(added) if wanted is None else wanted.flatten()

@@ -309,7 +309,8 @@ def _check_points(name: str, points: Tensor, model: nn.Module) -> None:
         )
     if points.ndim == 0 or points.numel() == 0:
         raise ValueError(
-            f"`{name}` is empty: shape {tuple(points.shape)}; pass at least one point"
+            f"`{name}` must hold at least one point, (n, ...); got shape "
+            f"{tuple(points.shape)}"
         )
     first = next(p for p in model.parameters() if p.requires_grad)
     if points.device != first.device:

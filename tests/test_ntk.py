@@ -1,12 +1,20 @@
 """The empirical NTK: every route against the Jacobian, and every trap that we know."""
 
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
-from pkg import nets, ntk
+from pkg import kernels, nets, ntk
+from pkg._blocks import block_size, free_memory
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class Block(nn.Module):
@@ -318,3 +326,418 @@ def test_a_wide_network_of_this_package_is_layerwise():
     model = nets.mlp(5, 3, width=64, generator=torch.Generator().manual_seed(0))
     x = torch.randn(7, 5)
     close(ntk.empirical(model, x, method="layerwise"), by_hand(model, x), 1e-6)
+
+
+def state(model: nn.Module) -> list:
+    """Everything that a call could leave changed, with the identity of what it was."""
+    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers()]
+    return [
+        [(name, id(t), t.requires_grad, t.grad, t.tolist()) for name, t in tensors],
+        [
+            (m.training, len(m._forward_hooks), len(m._forward_pre_hooks))
+            for m in model.modules()
+        ],
+        torch.is_grad_enabled(),
+        torch.get_rng_state().tolist(),
+    ]
+
+
+@pytest.mark.parametrize("way", ODD)
+def test_the_model_is_left_as_it_was(way):
+    torch.manual_seed(0)
+    model = Odd(way).train()
+    x = torch.randn(4, 6)
+    before = state(model)
+    with torch.no_grad():
+        ntk.empirical(model, x)
+        ntk.sketch(model, x, dim=8)
+    assert state(model) == before
+
+
+class Sulking(nn.Module):
+    """Counts its calls, and fails at one of them."""
+
+    def __init__(self, fails_at: int) -> None:
+        super().__init__()
+        self.inner, self.calls, self.fails_at = nn.Linear(6, 2), 0, fails_at
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        h = self.inner(x)
+        if self.calls == self.fails_at:
+            raise OSError("no more")
+        return h
+
+
+@pytest.mark.parametrize("fails_at", [1, 2, 3, 4])
+def test_the_model_is_left_as_it_was_when_it_fails(fails_at):
+    """In either probe, in the plan, and in the computation itself."""
+    model = Sulking(fails_at)
+    x = torch.randn(4, 6)
+    before = state(model)
+    with pytest.raises(OSError, match="no more"):
+        ntk.empirical(model, x)
+    assert state(model) == before
+
+
+def halves() -> nn.Module:
+    """One layer in another precision, which mixed arithmetic would hide."""
+    model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 2))
+    model[0].double()
+    return model
+
+
+class Lambda(nn.Module):
+    """A linear layer, and any function of what it puts out."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.inner, self.function = nn.Linear(6, 2), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.inner(x))
+
+
+def bare(**changes) -> dict:
+    """A call that would succeed, changed in places."""
+    return {"model": nn.Linear(6, 2), "x": torch.randn(4, 6), **changes}
+
+
+# What is wrong, what to call, and what the error says: found, and remedy.
+REFUSED = {
+    "no module": (bare(model=torch.relu), r"`model` must be a torch.nn.Module"),
+    "no parameters": (bare(model=nn.Flatten()), r"`model` has no parameter that"),
+    "all frozen": (
+        bare(model=nn.Linear(6, 2).requires_grad_(False)),
+        r"`model` has no parameter that requires a gradient.*trainable",
+    ),
+    "lazy": (bare(model=nn.LazyLinear(2)), r"`model` has lazy layers; call it once"),
+    "two precisions": (bare(model=halves()), r"more than one dtype: .*model.to"),
+    "elsewhere": (
+        bare(model=nn.Linear(6, 2, device="meta")),
+        r"`x` is on cpu, `model` on meta; move",
+    ),
+    "other precision": (
+        bare(x=torch.randn(4, 6).double()),
+        r"`x` is torch.float64, `model` torch.float32; convert",
+    ),
+    "complex": (bare(x=torch.randn(4, 6) + 0j), r"`x` is torch.complex64"),
+    "NumPy": (bare(x=np.ones((4, 6))), r"`x` must be a torch tensor; .*as_tensor"),
+    "no point": (
+        bare(x=torch.randn(0, 6)),
+        r"`x` must hold at least one point.*\(0, 6\)",
+    ),
+    "a scalar": (bare(x=torch.tensor(1.0)), r"`x` must hold at least one point.*\(\)"),
+    "NaN": (
+        bare(x=torch.tensor([[0.0] * 6, [float("nan")] * 6])),
+        r"`x` must be finite; point 1 is not",
+    ),
+    "NaN in y": (
+        bare(y=torch.full((1, 6), float("inf"))),
+        r"`y` must be finite; point 0",
+    ),
+    "no point in y": (bare(y=torch.randn(0, 6)), r"`y` must hold at least one point"),
+    "another kind of points": (
+        bare(y=torch.randn(3, 5)),
+        r"`x` and `y` must hold points of one kind; got .*\(6,\).*\(5,\)",
+    ),
+    "batch norm in training": (
+        bare(model=nn.Sequential(nn.Linear(6, 2), nn.BatchNorm1d(2))),
+        r"`model` normalises over the batch in '1' \(BatchNorm1d\).*model.eval\(\)",
+    ),
+    "batch norm without statistics": (
+        bare(
+            model=nn.Sequential(
+                nn.Linear(6, 2), nn.BatchNorm1d(2, track_running_stats=False)
+            ).eval()
+        ),
+        r"normalises over the batch in '1'.*GroupNorm",
+    ),
+    "dropout in training": (
+        bare(model=nn.Sequential(nn.Linear(6, 2), nn.Dropout(0.1))),
+        r"`model` is random in '1' \(Dropout in training mode\); call model.eval\(\)",
+    ),
+    "random without a layer for it": (
+        bare(model=Lambda(lambda z: z + torch.rand_like(z))),
+        r"`model` gives one point different outputs in different batches",
+    ),
+    "batch statistics without a layer for it": (
+        bare(model=Lambda(lambda z: z - z.mean(0))),
+        r"`model` gives one point different outputs in different batches.*GroupNorm",
+    ),
+    "no rows": (
+        bare(model=Lambda(lambda z: z.sum(1))),
+        r"`model` must return a tensor \(n, d\).*got shape \(3,\) for 3 points",
+    ),
+    "pictures": (
+        bare(model=Lambda(lambda z: z[:, None])),
+        r"must return a tensor \(n, d\).*\(3, 1, 2\)",
+    ),
+    "a pair": (
+        bare(model=Lambda(lambda z: (z, z))),
+        r"must return a tensor \(n, d\).*got tuple",
+    ),
+    "no outputs": (
+        bare(model=Lambda(lambda z: z[:, :0])),
+        r"must return d >= 1 real numbers",
+    ),
+    "complex outputs": (
+        bare(model=Lambda(lambda z: z + 1j)),
+        r"real numbers .*complex64",
+    ),
+    "cut off": (
+        bare(model=Lambda(Tensor.detach)),
+        r"no trainable parameter leads to them.*detach",
+    ),
+    "NaN in the model": (
+        bare(model=Lambda(lambda z: z / 0)),
+        r"`model` returns NaN or infinity; check",
+    ),
+    "unknown output": (
+        bare(output="project"),
+        r"`output` is 'project', which is not known",
+    ),
+    "unknown method": (
+        bare(method="layer"),
+        r"`method` is 'layer'.*did you mean 'layerwise'",
+    ),
+    "no memory": (bare(memory_gb=0), r"`memory_gb` must be finite and positive"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_right_is_refused_with_the_remedy(case, as_a_user):
+    call, message = REFUSED[case]
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        ntk.empirical(**call)
+
+
+@pytest.mark.parametrize(
+    "change", [{"dim": 0}, {"dim": 2.5}, {"seed": -1}, {"seed": None}]
+)
+def test_a_sketch_refuses_by_name(change, as_a_user):
+    [name] = change
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        ntk.sketch(nn.Linear(6, 2), torch.randn(4, 6), **change)
+
+
+class Branching(nn.Module):
+    """Takes another path when a batch holds a large point."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+        self.inner, self.rare = nn.Linear(6, 2), nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.inner(x)
+        if x.max() < 10:
+            return z
+        return z @ self.rare.weight if self.way == "weight" else self.inner(x - 1) + z
+
+
+@pytest.mark.parametrize(
+    ("way", "what"), [("weight", "parameter 'rare.weight'"), ("layer", "layer 'inner'")]
+)
+def test_a_path_that_the_probe_did_not_take_is_noticed(way, what):
+    """Better an error than a kernel in which one layer is missing."""
+    x = torch.randn(6, 6)
+    x[5] = 20.0
+    with pytest.raises(
+        RuntimeError, match=f"{what} is not used as it was .*per_output"
+    ):
+        ntk.empirical(Branching(way), x)
+
+
+def test_what_torch_cannot_take_point_by_point_is_said():
+    with pytest.raises(
+        RuntimeError, match="cannot differentiate `model` point by point"
+    ):
+        ntk.empirical(
+            Lambda(lambda z: z * z.max().item()), torch.ones(2, 6), method="per_output"
+        )
+
+
+@pytest.mark.parametrize("output", ["trace", "block"])
+@pytest.mark.parametrize("views", ["one set", "two sets"])
+def test_blocks_that_fit_in_less_memory_give_the_same_kernel(
+    output, views, monkeypatch
+):
+    torch.manual_seed(0)
+    model = nets.conv(3, channels=(8, 16), groups=4).double()
+    x = torch.randn(11, 3, 8, 8, dtype=torch.float64)
+    y = None if views == "one set" else x[:7] + 0.1
+    plans = []
+
+    def watched(n, needed, most):
+        plans.append((block_size(n, needed, most), needed))
+        return plans[-1][0]
+
+    monkeypatch.setattr(ntk, "block_size", watched)
+    whole = ntk.empirical(model, x, y, output=output)
+    needed = plans[0][1]
+    some = ntk.empirical(model, x, y, output=output, memory_gb=needed(3) / 1e9)
+
+    assert [size for size, _ in plans] == [11, 3]
+    close(some, whole, 1e-13)
+    if y is None:
+        assert np.array_equal(
+            some, some.transpose(2, 3, 0, 1) if output == "block" else some.T
+        )
+
+
+def test_too_little_memory_is_refused_with_the_number_and_the_knob():
+    model, x = nn.Linear(1000, 10), torch.randn(200, 1000)
+    with pytest.raises(
+        MemoryError, match=r"takes 0.000\d+ GB, and `memory_gb` allows 0.0001\."
+    ) as refused:
+        ntk.empirical(model, x, memory_gb=1e-4)
+    enough = float(re.search(r"memory_gb=([\d.e-]+)", str(refused.value))[1])
+    assert ntk.empirical(model, x, memory_gb=enough).shape == (200, 200)
+    with pytest.raises(MemoryError, match="memory_gb"):
+        ntk.sketch(model, x, memory_gb=1e-4)
+
+
+def test_a_container_with_less_memory_is_believed(tmp_path):
+    (tmp_path / "memory.max").write_text("5000000\n")
+    (tmp_path / "memory.current").write_text("1000000\n")
+    assert free_memory(tmp_path) == 4_000_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_memory(tmp_path) > 4_000_000
+
+
+GROWTH = """
+import resource, sys, torch
+from pkg import ntk
+from tests.test_ntk import small_resnet
+torch.manual_seed(0)
+model, x = small_resnet(), torch.randn(400, 1, 14, 14)
+peak = lambda: 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+ntk.empirical(model, x[:2])
+before = peak()
+ntk.empirical(model, x, memory_gb=float(sys.argv[1]))
+print((peak() - before) / 1e9)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("allowed", [0.06, 0.12, 0.24])
+def test_the_memory_planned_is_the_memory_taken(allowed):
+    """Peak growth of a fresh process: at most what is allowed, and half of it used.
+
+    400 points alone would take 0.18 GB, so two of the three need several blocks.
+    """
+    command = [sys.executable, "-c", GROWTH, str(allowed)]
+    run = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=True)
+    share = float(run.stdout) / allowed
+    # A few MB more belong to the allocator and to libraries that load late.
+    assert 0.5 < share < 1.1
+
+
+def test_halves_are_added_up_in_single_precision():
+    torch.manual_seed(0)
+    model, x = nets.mlp(6, 3, width=32), torch.randn(5, 6)
+    K = ntk.empirical(model.bfloat16(), x.bfloat16())
+    assert K.dtype == np.float64
+    close(K, by_hand(model.double(), x.bfloat16().double()), 0.02)
+
+
+def test_centring_a_network_does_not_touch_its_kernel():
+    """The network subtracted is frozen; only the other one has gradients."""
+    net = nets.mlp(6, 3, width=16, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(5, 6)
+    wanted = ntk.empirical(net, x)
+    centred = ntk.empirical(nets.Centred(net, 1e-3), x, method="layerwise")
+    close(centred, wanted, 1e-6)
+
+
+def test_a_bar_shows_on_request(capsys):
+    model, x = nn.Linear(6, 2), torch.randn(4, 6)
+    ntk.empirical(model, x)
+    ntk.sketch(model, x, 8)
+    assert capsys.readouterr().err == ""
+    ntk.empirical(model, x, progress=True)
+    ntk.sketch(model, x, 8, progress=True)
+    shown = capsys.readouterr().err
+    assert "NTK" in shown and "100%" in shown
+
+
+@pytest.fixture
+def toy() -> tuple[nn.Module, Tensor, np.ndarray]:
+    """A small network in float64, points, and their kernel."""
+    generator = torch.Generator().manual_seed(0)
+    model = nets.mlp(6, 4, width=16, generator=generator).double()
+    x = torch.randn(12, 6, generator=generator, dtype=torch.float64)
+    return model, x, ntk.empirical(model, x)
+
+
+def test_a_sketch_is_right_on_average(toy):
+    """Fact 17. Each entry's mean of 50 draws lies within its own standard errors."""
+    model, x, K = toy
+    draws = []
+    for seed in range(50):
+        phi = ntk.sketch(model, x, 64, seed=seed)
+        draws.append(phi @ phi.T)
+    error = np.std(draws, axis=0, ddof=1) / 50**0.5
+    z = (np.mean(draws, axis=0) - K) / error
+    # 78 correlated entries: their mean square is about 1, their largest about 3.
+    assert 0.2 < np.mean(z**2) < 3
+    assert np.abs(z).max() < 5
+
+
+def test_a_sketch_four_times_as_wide_is_twice_as_good(toy):
+    """Fact 17: the error falls like dim^(-1/2)."""
+    model, x, K = toy
+
+    def error(dim: int) -> float:
+        phis = [ntk.sketch(model, x, dim, seed=seed) for seed in range(12)]
+        return np.mean([np.sum((phi @ phi.T - K) ** 2) for phi in phis]) ** 0.5
+
+    slope = np.log(error(1024) / error(64)) / np.log(1024 / 64)
+    assert -0.6 < slope < -0.4
+
+
+def test_views_sketched_with_one_seed_share_their_buckets(toy):
+    """Twice, at once, in blocks: the same features; and another seed shares nothing."""
+    model, x, K = toy
+    phi = ntk.sketch(model, x, 512)
+    twice = np.concatenate([ntk.sketch(model, half, 512) for half in (x[:6], x[6:])])
+    close(twice, phi, 1e-13)
+    close(ntk.sketch(model, x, 512, memory_gb=8e-5), phi, 1e-13)
+    other = ntk.sketch(model, x, 512, seed=1)
+    assert np.linalg.norm(phi @ phi.T - K) < 0.2 * np.linalg.norm(K)
+    assert np.linalg.norm(phi @ other.T) < 0.3 * np.linalg.norm(K)
+
+
+@pytest.mark.slow
+def test_a_wide_network_tends_to_its_kernel_of_infinite_width(rng):
+    """Fact 15: the distance to the analytic NTK falls like width^(-1/2)."""
+    x = rng.standard_normal((20, 10))
+    limit = kernels.relu_ntk(x)
+    points = torch.as_tensor(x)
+    widths = [64, 256, 1024, 4096]
+    gaps = []
+    for width in widths:
+        away = []
+        for seed in range(8):
+            generator = torch.Generator().manual_seed(seed)
+            model = nets.mlp(10, 2, width=width, generator=generator).double()
+            away.append(np.sum((ntk.empirical(model, points) - limit) ** 2))
+        gaps.append(np.mean(away) ** 0.5 / np.linalg.norm(limit))
+    slope = np.polyfit(np.log(widths), np.log(gaps), 1)[0]
+    assert gaps[-1] < 0.03
+    assert -0.6 < slope < -0.4
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gives_the_kernel_of_the_cpu():
+    torch.manual_seed(0)
+    model, x = small_resnet().double(), torch.randn(12, 1, 14, 14, dtype=torch.float64)
+    K, phi = ntk.empirical(model, x), ntk.sketch(model, x, 256)
+    model, x = model.cuda(), x.cuda()
+    close(ntk.empirical(model, x), K, 1e-10)
+    close(ntk.empirical(model, x, memory_gb=0.02), K, 1e-10)
+    close(ntk.sketch(model, x, 256), phi, 1e-10)
+    with pytest.raises(ValueError, match="`x` is on cpu, `model` on cuda:0; move"):
+        ntk.empirical(model, x.cpu())
