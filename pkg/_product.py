@@ -42,7 +42,7 @@ class Product:
     def __call__(self, V: np.ndarray) -> np.ndarray:
         """Return K V, shaped as V: one vector (N,) or several (N, b)."""
         V = _check.finite("V", V)
-        if V.ndim > 2 or len(V) != len(self.x):
+        if V.ndim not in (1, 2) or len(V) != len(self.x):
             raise ValueError(
                 f"`V` must have one row for each of the {len(self.x)} inputs; got "
                 f"shape {V.shape}"

@@ -303,6 +303,10 @@ REFUSALS = {
         lambda: kernels.product(kernels.linear, SQUARE)(np.ones((3, 1, 1))),
         "`V` must have one row for each of the 3 inputs; got shape (3, 1, 1)",
     ),
+    "a number for a vector": (
+        lambda: kernels.product(kernels.linear, SQUARE)(1.0),
+        "`V` must have one row for each of the 3 inputs; got shape ()",
+    ),
     "a kernel that gives numbers": (
         lambda: kernels.product(lambda x, y=None: 1.0, SQUARE),
         "`kernel` must return a (1, 1) array for one row of `x`; got ()",
