@@ -41,8 +41,9 @@ def _asymmetry(K: np.ndarray, tile: int = 256) -> float:
     worst = 0.0
     for i in range(0, len(K), tile):
         for j in range(i, len(K), tile):
-            here, there = K[i : i + tile, j : j + tile], K[j : j + tile, i : i + tile]
-            worst = max(worst, float(np.abs(here - there.T).max()))
+            here, there = K[i : i + tile, j : j + tile], K[j : j + tile, i : i + tile].T
+            if not np.array_equal(here, there):
+                worst = max(worst, float(np.abs(here - there).max()))
     return worst
 
 

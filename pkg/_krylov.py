@@ -32,8 +32,8 @@ class Ritz:
 
     `gammas` (d + 1,) descend, or are fewer if K has no more; `images` (2n, d) are K a_j
     and `residuals` (d,) the K-norms of A a_j - gamma_j a_j. `lowest` is the smallest
-    Rayleigh quotient of K that was met and `noise` its round-off, both relative to the
-    norm of K; `single` says that products came in float32.
+    Rayleigh quotient of K that was met and `noise` what counts as zero, both relative
+    to the norm of K; `single` says that products came in float32.
     """
 
     gammas: np.ndarray
@@ -70,7 +70,8 @@ def solve(
         Stop when every K-norm residual is below tol gamma_d; with products in float32
         no less than 1e-4.
     noise : float
-        Round-off that K itself brings, relative to its norm.
+        Round-off that K itself brings, relative to its norm. Directions whose K-norm
+        squared is below ten times this, or the products' own, are dropped.
     room : int, optional
         Columns that the basis may hold before it is compressed.
 
@@ -80,7 +81,7 @@ def solve(
     """
     # K is read once a block: wider ones read it less often but waste products.
     block = min(size, 8 * min(max(round(d / 16), 2), 8))
-    room = max(4 * d, 20 * block) if room is None else max(room, d + 3 * block)
+    room = max(4 * d, 12 * block) if room is None else max(room, d + 3 * block)
     basis = _Basis(product, size, min(size, room) + block, noise)
     # The start decides no digit above `tol`, so its seed is no parameter.
     Z = basis.extend(np.random.default_rng(0).standard_normal((size, block)))
@@ -114,7 +115,7 @@ def solve(
                 rank=k if exhausted else None,
                 n_positive=spectra.count_positive(gammas) if exhausted else None,
                 lowest=basis.lowest,
-                noise=basis.noise,
+                noise=10.0 * basis.noise,
                 single=basis.single,
             )
         due = basis.passes + 1
@@ -141,6 +142,7 @@ class _Basis:
         self.W = np.empty((size, room), order="F")
         self.T = np.zeros((room, room))
         self.k = self.newest = self.passes = 0
+        self.previous = 0  # first column of the block before the newest
         self.norm = 0.0  # of K, as far as seen
         self.lowest, self.single = 0.0, False
         self.tail = np.zeros((0, 0))  # K-Gram matrix of the last candidates
@@ -148,12 +150,12 @@ class _Basis:
     def extend(self, Z: np.ndarray) -> np.ndarray:
         """Take the candidates Z (2n, b) into the basis and return the next ones.
 
-        Both are projected off the basis once. Directions that K cannot tell from zero
-        are dropped: the next block is narrower, or empty when K is exhausted.
+        Both are projected off the blocks they meet. Directions that K cannot tell from
+        zero are dropped: the next block is narrower, or empty when K is exhausted.
         """
         V, W = self.V[:, : self.k], self.W[:, : self.k]
         Q, R = linalg.qr(Z, mode="economic", overwrite_a=True, check_finite=False)
-        Q -= V @ (W.T @ Q)  # twice is enough
+        Q -= V @ (W.T @ Q)  # once more, off all blocks: twice is enough
         Y = self.product(Q)
         self.passes += 1
         if Y.dtype.itemsize < 8:
@@ -183,11 +185,13 @@ class _Basis:
         np.matmul(Y, U, out=self.W[:, old : self.k])
         Z = swap(self.W[:, old : self.k])
         Z /= self.size
-        # One product gives the new columns of T, and the projection of Z.
-        H = self.W[:, : self.k].T @ Z
-        self.T[: self.k, old : self.k] = H
-        self.T[old : self.k, : self.k] = H.T
-        Z -= self.V[:, : self.k] @ H
+        # One product gives new columns of T, and projects Z. Older blocks than the
+        # previous one are moved inside the basis, so Z is orthogonal to them already.
+        since, self.previous = self.previous, old
+        H = self.W[:, since : self.k].T @ Z
+        self.T[since : self.k, old : self.k] = H
+        self.T[old : self.k, since : self.k] = H.T
+        Z -= self.V[:, since : self.k] @ H
         return Z
 
     def eigenpairs(self) -> tuple[np.ndarray, np.ndarray]:
@@ -200,7 +204,9 @@ class _Basis:
         k, self.k = self.k, S.shape[1]
         self.V[:, : self.k] = self.V[:, :k] @ S
         self.W[:, : self.k] = self.W[:, :k] @ S
-        self.T[: self.k, : self.k] = np.diag(values[: self.k])
+        self.T[:] = 0.0
+        np.fill_diagonal(self.T, values[: self.k])
+        self.previous = 0  # the next block meets all of them
 
 
 def swap(columns: np.ndarray) -> np.ndarray:

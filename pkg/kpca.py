@@ -57,7 +57,7 @@ def fit(
         Number of pairs. A callable needs it; a matrix is held to it.
     method : "auto", "krylov", "cholesky" or "dense"
         "krylov": block Krylov iteration in the K-inner product, from products alone,
-        with 16 to 64 columns a pass; its basis holds max(4 d, 20 passes) columns, and
+        with blocks of 16 to 64 columns; its basis holds max(4 d, 12 blocks) columns and
         is compressed when full. "cholesky": pivoted Cholesky and the eigenpairs of
         L^T P L / (2n). "dense": the same after a spectral cut-off, the slowest and the
         reference. "auto": "krylov" for a callable and for d <= n / 10 of more than 750
@@ -105,7 +105,7 @@ def fit(
         method = "krylov" if few else "cholesky"
     if method == "krylov":
         # K is its own transpose, and BLAS is faster with the large factor last.
-        modes = _krylov_modes(lambda V: (V.T @ K).T, size, d, tol, EPS32 * single)
+        modes = _krylov_modes(lambda V: (V.T @ K).T, size, d, tol, EPS32 / 10 * single)
     else:
         modes = _factor_modes(K, d, method, max(size * EPS, EPS32 * single))
     if single:
@@ -258,13 +258,14 @@ def fit_low_rank(
 class ContrastiveKernelPCA:
     """Contrastive kernel PCA with the manners of scikit-learn.
 
-    It stands in a pipeline where y is the second view. Introduced in chapter 7.
+    It can be cloned and set, and loads nothing of scikit-learn. Introduced in
+    chapter 7.
 
     Parameters
     ----------
     kernel : callable
-        (x, y) -> kernel matrix, as those of `pkg.kernels`; fix further arguments with
-        ``functools.partial``.
+        (x, y=None) -> kernel matrix, as those of `pkg.kernels`; fix further arguments
+        with ``functools.partial``.
     d : int
         How many modes.
 
@@ -284,7 +285,7 @@ class ContrastiveKernelPCA:
     ) -> "ContrastiveKernelPCA":
         """Find the modes of pairs: row i of `x` with row i of `x_prime`."""
         self.x_ = np.concatenate(_check.paired("x", x, "x_prime", x_prime))
-        self.modes_ = fit(self.kernel(self.x_, self.x_), self.d)
+        self.modes_ = fit(self.kernel(self.x_), self.d)
         return self
 
     def transform(self, x: Float[np.ndarray, "q m"]) -> Float[np.ndarray, "q d"]:
