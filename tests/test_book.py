@@ -16,6 +16,7 @@ import setup_cell
 from playwright.sync_api import Browser, Locator, Page
 
 from tests import site_driver
+from tests.site_driver import Visit
 
 pytestmark = [pytest.mark.book, pytest.mark.browser]
 
@@ -46,59 +47,65 @@ def browser() -> Iterator[Browser]:
         yield chromium
 
 
-@pytest.mark.parametrize("name", PAGES + OTHERS)
-def test_a_page_is_light_and_asks_nothing_of_other_hosts(browser, site, name):
+# A chapter takes seconds to open: its formulas are set, its figures start. So each page
+# is opened twice, and one test after another looks at it; the sliders come last.
+@pytest.fixture(scope="module")
+def wide(request, browser, site) -> Iterator[Visit]:
+    """A page from a server, on a screen as wide as a desk."""
+    with site_driver.visit(browser, f"{site}/{request.param}", width=1280) as seen:
+        yield seen
+
+
+@pytest.fixture(scope="module")
+def narrow(request, browser, html_folder) -> Iterator[Visit]:
+    """A page from a folder, on a screen as narrow as a phone."""
+    address = (html_folder / request.param).as_uri()
+    with site_driver.visit(browser, address, width=360) as seen:
+        yield seen
+
+
+@pytest.mark.parametrize("wide", PAGES + OTHERS, indirect=True)
+def test_a_page_is_light_and_asks_nothing_of_other_hosts(wide):
     """Zero foreign requests, zero failed ones, zero complaints; within its weight."""
-    with site_driver.visit(browser, f"{site}/{name}") as seen:
-        assert seen.trouble() == []
-        assert seen.page.locator("mjx-merror, [data-mjx-error]").count() == 0
-        theme, content = seen.weigh()
-    print(f"{name}: theme {theme / 1e6:.2f} MB, content {content / 1e6:.2f} MB")
+    assert wide.trouble() == []
+    assert wide.page.locator("mjx-merror, [data-mjx-error]").count() == 0
+    theme, content = wide.weigh()
+    print(
+        f"{wide.page.url}: theme {theme / 1e6:.2f} MB, content {content / 1e6:.2f} MB"
+    )
     assert theme <= THEME_LIMIT
     assert content <= CONTENT_LIMIT
 
 
-@pytest.mark.parametrize("name", PAGES + OTHERS)
-def test_a_page_opened_from_a_folder_works_too(browser, html_folder, name):
+@pytest.mark.parametrize("narrow", PAGES + OTHERS, indirect=True)
+def test_a_page_opened_from_a_folder_works_too(narrow):
     """A downloaded book needs no server."""
-    with site_driver.visit(browser, (html_folder / name).as_uri()) as seen:
-        assert seen.trouble() == []
+    assert narrow.trouble() == []
 
 
-def test_the_front_door_leads_into_the_book(browser, site, html_folder):
-    """The site's own index.html holds no page, only the way to the first one."""
-    page = browser.new_page()
-    for start in (site, html_folder.as_uri()):
-        page.goto(f"{start}/index.html")
-        page.wait_for_url(f"{start}/{PAGES[0]}")
-    page.close()
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_nothing_serious(browser, site, name):
+@pytest.mark.parametrize("wide", PAGES, indirect=True)
+def test_axe_finds_nothing_serious(wide):
     """In light and in dark."""
-    with site_driver.visit(browser, f"{site}/{name}", width=1280) as seen:
-        page = seen.page
-        page.evaluate(site_driver.AXE.read_text(encoding="utf-8"))
-        # What a scheme can change is colour; the other rules take seconds a page.
-        for scheme, rules in (("light", []), ("dark", ["color-contrast"])):
-            page.emulate_media(color_scheme=scheme)
-            page.wait_for_function(
-                "scheme => document.documentElement.dataset.theme === scheme",
-                arg=scheme,
-            )
-            page.wait_for_timeout(400)  # colours fade from one scheme to the other
-            assert _violations(page, rules) == [], scheme
+    page = wide.page
+    page.evaluate(site_driver.AXE.read_text(encoding="utf-8"))
+    # What a scheme can change is colour; the other rules take seconds a page.
+    for scheme, rules in (("light", []), ("dark", ["color-contrast"])):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_function(
+            "scheme => document.documentElement.dataset.theme === scheme",
+            arg=scheme,
+        )
+        page.wait_for_timeout(400)  # colours fade from one scheme to the other
+        assert _violations(page, rules) == [], scheme
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_narrow_page_keeps_its_width_and_its_targets(browser, site, name):
+@pytest.mark.parametrize("narrow", PAGES, indirect=True)
+def test_a_narrow_page_keeps_its_width_and_its_targets(narrow):
     """A phone scrolls it one way only, and a finger finds every control."""
-    with site_driver.visit(browser, f"{site}/{name}", width=360) as seen:
-        page = seen.page
-        page.evaluate(site_driver.AXE.read_text(encoding="utf-8"))
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
-        assert _violations(page, ["target-size"]) == []
+    page = narrow.page
+    page.evaluate(site_driver.AXE.read_text(encoding="utf-8"))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert _violations(page, ["target-size"]) == []
 
 
 def _violations(page: Page, rules: list[str]) -> list[str]:
@@ -114,20 +121,25 @@ def _violations(page: Page, rules: list[str]) -> list[str]:
     )
 
 
-@pytest.mark.parametrize("origin", ["server", "folder"])
-@pytest.mark.parametrize("name", PAGES)
-def test_every_slider_moves_the_picture_and_the_text(
-    browser, site, html_folder, name, origin
-):
+@pytest.mark.parametrize("wide", PAGES, indirect=True)
+def test_every_slider_moves_the_picture_and_the_text(wide):
     """By keyboard and by mouse; what a screen reader hears changes with what we see."""
-    start = site if origin == "server" else html_folder.as_uri()
-    with site_driver.visit(browser, f"{start}/{name}") as seen:
-        for widget in seen.page.locator(site_driver.WIDGET).all():
-            sliders = widget.locator("input[type=range]")
-            assert sliders.count() > 0
-            for index in range(sliders.count()):
-                _assert_moves(widget, sliders.nth(index))
-        assert seen.trouble() == []
+    _assert_every_slider_moves(wide)
+
+
+@pytest.mark.parametrize("narrow", PAGES, indirect=True)
+def test_every_slider_works_from_a_folder_on_a_phone_too(narrow):
+    """No server is asked, and no slider is out of reach."""
+    _assert_every_slider_moves(narrow)
+
+
+def _assert_every_slider_moves(seen: Visit) -> None:
+    for widget in seen.page.locator(site_driver.WIDGET).all():
+        sliders = widget.locator("input[type=range]")
+        assert sliders.count() > 0
+        for index in range(sliders.count()):
+            _assert_moves(widget, sliders.nth(index))
+    assert seen.trouble() == []
 
 
 def _assert_moves(widget: Locator, slider: Locator) -> None:
@@ -177,6 +189,15 @@ def _text(widget: Locator) -> str:
             + [...root.querySelectorAll("[aria-valuetext]")]
                 .map(e => e.getAttribute("aria-valuetext")).join()"""
     )
+
+
+def test_the_front_door_leads_into_the_book(browser, site, html_folder):
+    """The site's own index.html holds no page, only the way to the first one."""
+    page = browser.new_page()
+    for start in (site, html_folder.as_uri()):
+        page.goto(f"{start}/index.html")
+        page.wait_for_url(f"{start}/{PAGES[0]}")
+    page.close()
 
 
 @pytest.mark.parametrize("origin", ["server", "folder"])
