@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import fresh_execution
 import pytest
+import set_address
 import setup_cell
+from jupyter_cache import get_cache
 from playwright.sync_api import Browser, Locator, Page
 
 from tests import site_driver
@@ -45,6 +48,19 @@ def browser() -> Iterator[Browser]:
     """One Chromium for all tests; each page opens in a context of its own."""
     with site_driver.open_browser() as chromium:
         yield chromium
+
+
+def test_each_chapter_ran_alone_in_about_a_minute(html_folder):
+    """In an empty folder, with no network, as test_tiny_book.py tries out."""
+    [folder] = html_folder.parent.glob(f"{fresh_execution.PREFIX}*")
+    cache = get_cache(folder)
+    seconds = {}
+    for chapter in set_address.chapters():
+        record = cache.match_cache_file(str(chapter))
+        seconds[chapter.name] = record.data["execution_seconds"]
+    print(seconds)
+    # Twice the goal: a busy machine is not a fault of the chapter.
+    assert {name: s for name, s in seconds.items() if s > 120} == {}
 
 
 # A chapter takes seconds to open: its formulas are set, its figures start. So each page

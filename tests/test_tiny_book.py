@@ -17,6 +17,15 @@ from tests import site_driver
 pytestmark = pytest.mark.book
 
 ROOT = Path(__file__).resolve().parents[1]
+LOOK_AROUND = """
+import os, socket
+import pkg
+print(pkg.DAY, "beside me:", os.listdir())
+try:
+    socket.create_connection(("192.0.2.1", 80), timeout=1)
+except PermissionError as error:
+    print(error)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +42,7 @@ def book(tmp_path_factory) -> Path:
         yaml.dump({"format": "jb-book", "root": "book/page"})
     )
     _set_package(root, "yesterday")
-    _set_page(root, "import pkg\nprint(pkg.DAY)")
+    _set_page(root, LOOK_AROUND)
     return root
 
 
@@ -62,7 +71,8 @@ def _built(root: Path) -> subprocess.CompletedProcess[str]:
 def test_a_change_in_the_package_executes_the_chapter_anew(book):
     """The cells are the same, so jupyter-cache alone would keep the old output."""
     _built(book)
-    assert "yesterday" in _page(book)
+    assert "yesterday beside me: []" in _page(book)
+    assert "a chapter asked for" in _page(book)
     _set_package(book, "today")
     _built(book)
     assert "today" in _page(book)

@@ -5,6 +5,9 @@ pkg/ it would go on serving yesterday's figures. So the cache lives in a folder 
 after a hash of the package and the pins. The folder's name is also a Sphinx setting
 that belongs to the environment: when it changes, Sphinx reads every page again, the
 API page included. A stale page is impossible, with `make` or without it.
+
+A chapter is executed alone: in an empty folder (``run_in_temp`` in _config.yml), with
+no GPU, and with every connection refused but those of Jupyter itself.
 """
 
 import hashlib
@@ -20,6 +23,7 @@ from sphinx.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = ".jupyter_cache-"
+ALONE = Path(__file__).parent / "alone"
 
 
 def setup(app: Sphinx) -> None:
@@ -28,6 +32,10 @@ def setup(app: Sphinx) -> None:
     # threads; on a busy machine, threads that wait for each other cost a factor 4.
     for library in ("OMP", "OPENBLAS"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+    # Inherited as well: no GPU, and alone/sitecustomize.py before anything else.
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    path = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ALONE), path]))
     app.connect("config-inited", name_the_cache)
     app.connect("build-finished", forget_a_faulty_build)
 
