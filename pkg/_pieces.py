@@ -7,6 +7,7 @@ fails, or cannot be caught by a hook, is left to the whole model, differentiated
 by sample.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -67,9 +68,7 @@ class Run:
         """Differentiate the sum of worth * z by what the named layers put out."""
         calls = [self.call(name) for name in names]
         edges = [call.edge for call in calls]
-        backs = torch.autograd.grad(
-            self.z, edges, worth, retain_graph=True, allow_unused=True
-        )
+        backs = _differentiate(self.z, worth, edges)
         return [
             self.z.new_zeros(call.shape) if back is None else back
             for call, back in zip(calls, backs, strict=True)
@@ -93,13 +92,8 @@ class Pieces:
             if not run.is_plain(piece.name):
                 raise RuntimeError(_other_path(f"layer {piece.name!r}"))
         if self.unused:
-            leads = torch.autograd.grad(
-                run.z,
-                list(self.unused.values()),
-                torch.ones_like(run.z),
-                retain_graph=True,
-                allow_unused=True,
-            )
+            unused = list(self.unused.values())
+            leads = _differentiate(run.z, torch.ones_like(run.z), unused)
             for name, lead in zip(self.unused, leads, strict=True):
                 if lead is not None:
                     raise RuntimeError(_other_path(f"parameter {name!r}"))
@@ -202,9 +196,7 @@ def cut(model: nn.Module, few: Tensor, fewer: Tensor, method: str) -> Pieces:
     # Random weights on points and outputs, the same at every call: nothing cancels.
     generator = torch.Generator().manual_seed(0)
     worth = (torch.rand(run.z.shape, generator=generator) + 0.5).to(run.z)
-    wanted = torch.autograd.grad(
-        run.z, list(trainable.values()), worth, retain_graph=True, allow_unused=True
-    )
+    wanted = _differentiate(run.z, worth, list(trainable.values()))
     batch: dict[str, Tensor | None] = dict(zip(trainable, wanted, strict=True))
     kept = [piece for piece in pieces if _adds_up(piece, run, worth, batch)]
     covered = {name for piece in kept for name in piece.full_names()}
@@ -250,6 +242,16 @@ def _owners(model: nn.Module) -> dict[str, tuple[nn.Module, tuple[str, ...]]]:
         if names:
             owners[name] = (layer, names)
     return owners
+
+
+def _differentiate(
+    z: Tensor, worth: Tensor, by: Sequence[Tensor] | Sequence[GradientEdge]
+) -> tuple[Tensor | None, ...]:
+    # A scalar of our own: given `worth` for itself, torch.autograd.grad loads a
+    # symbolic algebra to check its shape.
+    with torch.enable_grad():
+        value = (z * worth).sum()
+    return torch.autograd.grad(value, by, retain_graph=True, allow_unused=True)
 
 
 def _adds_up(

@@ -6,6 +6,7 @@ gradients, one output at a time, and only their inner products stay. The result 
 NumPy array in float64, ready for `pkg.kpca`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -101,46 +102,12 @@ def empirical(
             )
     few = x[torch.arange(FEW) % len(x)]
     pieces = cut(model, few, few[:FEWER], method)
-    d = pieces.d
-    groups = [range(d)] if output == "block" else [range(a, a + 1) for a in range(d)]
-    together = len(groups[0])
-
-    def probe() -> None:
-        run = pieces.run(few)
-        _pair(pieces, run, run, groups[0])
-
-    n, m = len(x), len(x if y is None else y)
-    point = peak_bytes(probe) / FEW
-    # Theta, a product that joins it, the product's factor; then float64 and its copy.
-    entry = (
-        3 * _wide(few.new_empty(0, dtype=pieces.dtype)).element_size() + 16
-    ) * together**2
-
-    def needed(size: int) -> float:
-        rows, columns = min(size, n), min(size, m)
-        one_block = y is None and size >= n
-        points = rows if one_block else rows + columns
-        return 8 * together**2 * n * m + point * points + entry * rows * columns
-
-    size = block_size(max(n, m), needed, budget(memory_gb, x.device))
-    right_points = x if y is None else y
-    K = np.zeros((together, len(x), together, len(right_points)))
-    firsts, seconds = (range(0, len(z), size) for z in (x, right_points))
-    pairs = [(i, j) for i in firsts for j in seconds if y is not None or i <= j]
-    with _bar(len(pairs) * len(groups), "NTK", progress) as bar:
-        for i, j in pairs:
-            if j == (0 if y is not None else i):
-                left = pieces.run(x[i : i + size])
-            right = (
-                left if y is None and i == j else pieces.run(right_points[j : j + size])
-            )
-            here = np.s_[:, i : i + size, :, j : j + size]
-            for outputs in groups:
-                block = _pair(pieces, left, right, outputs) / len(groups)
-                K[here] += block.reshape(K[here].shape)
-                bar.update()
-            if y is None and i < j:
-                K[:, j : j + size, :, i : i + size] = K[here].transpose(2, 3, 0, 1)
+    d = range(pieces.d)
+    groups = [d] if output == "block" else [d[a : a + 1] for a in d]
+    needed = _needed(pieces, few, groups[0], len(x), None if y is None else len(y))
+    longest = max(len(x), 0 if y is None else len(y))
+    size = block_size(longest, needed, budget(memory_gb, x.device))
+    K = _by_blocks(pieces, x, y, groups, size, progress)
     return K if output == "block" else K[0, :, 0]
 
 
@@ -204,6 +171,60 @@ def sketch(
             features[i : i + size] = block / pieces.d**0.5
             bar.update(len(block))
     return features
+
+
+def _needed(
+    pieces: Pieces, few: Tensor, outputs: range, n: int, m: int | None
+) -> Callable[[int], float]:
+    """Learn on probe points how many bytes blocks of a size take, K included."""
+
+    def probe() -> None:
+        run = pieces.run(few)
+        _pair(pieces, run, run, outputs)
+
+    point = peak_bytes(probe) / len(few)
+    # Of a pair of gradients: three numbers while products are added up, two in float64.
+    entry = 3 * max(pieces.dtype.itemsize, 4) + 2 * 8
+    columns = n if m is None else m
+
+    def needed(size: int) -> float:
+        left, right = min(size, n), min(size, columns)
+        points = n if m is None and size >= n else left + right
+        entries = entry * left * right + 8 * n * columns
+        return point * points + len(outputs) ** 2 * entries
+
+    return needed
+
+
+def _by_blocks(
+    pieces: Pieces,
+    x: Tensor,
+    y: Tensor | None,
+    groups: list[range],
+    size: int,
+    progress: bool,
+) -> np.ndarray:
+    """Fill K (outputs, n, outputs, m), one pair of blocks of points at a time."""
+    columns = x if y is None else y
+    K = np.zeros((len(groups[0]), len(x), len(groups[0]), len(columns)))
+    firsts, seconds = range(0, len(x), size), range(0, len(columns), size)
+    pairs = sum(y is not None or i <= j for i in firsts for j in seconds)
+    with _bar(pairs * len(groups), "NTK", progress) as bar:
+        for i in firsts:
+            left = pieces.run(x[i : i + size])
+            for j in seconds if y is not None else seconds[i // size :]:
+                same = y is None and i == j
+                right = left if same else pieces.run(columns[j : j + size])
+                here = np.s_[:, i : i + size, :, j : j + size]
+                for outputs in groups:
+                    block = _pair(pieces, left, right, outputs) / len(groups)
+                    K[here] += block.reshape(K[here].shape)
+                    bar.update()
+                if y is None and not same:
+                    K[:, j : j + size, :, i : i + size] = K[here].transpose(2, 3, 0, 1)
+                del right  # its graph, before the next one is made
+            del left
+    return K
 
 
 def _pair(pieces: Pieces, left: Run, right: Run, outputs: range) -> np.ndarray:
