@@ -79,8 +79,8 @@ def solve(
     -------
     Ritz
     """
-    # K is read once a block: wider ones read it less often but waste products.
-    block = min(size, 8 * min(max(round(d / 16), 2), 8))
+    # K is read once a block: wider ones read it less often, but waste products.
+    block = min(size, 8 * min(max(round(d / 16), 3), 8))
     room = max(4 * d, 12 * block) if room is None else max(room, d + 3 * block)
     basis = _Basis(product, size, min(size, room) + block, noise)
     # The start decides no digit above `tol`, so its seed is no parameter.

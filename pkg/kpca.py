@@ -57,7 +57,7 @@ def fit(
         Number of pairs. A callable needs it; a matrix is held to it.
     method : "auto", "krylov", "cholesky" or "dense"
         "krylov": block Krylov iteration in the K-inner product, from products alone,
-        with blocks of 16 to 64 columns; its basis holds max(4 d, 12 blocks) columns and
+        with blocks of 24 to 64 columns; its basis holds max(4 d, 12 blocks) columns and
         is compressed when full. "cholesky": pivoted Cholesky and the eigenpairs of
         L^T P L / (2n). "dense": the same after a spectral cut-off, the slowest and the
         reference. "auto": "krylov" for a callable and for d <= n / 10 of more than 750

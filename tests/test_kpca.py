@@ -318,7 +318,7 @@ def test_ten_modes_of_pictures_take_at_most_fourteen_passes(depth, pictures):
     assert modes.gap == pytest.approx(expected[9] / expected[10], rel=1e-6)
 
 
-@pytest.mark.parametrize("room", [58, 80, 150])
+@pytest.mark.parametrize("room", [82, 110, 200])
 def test_restarts_cost_passes_and_no_digits(room, pictures):
     K = pictures[2]
 
