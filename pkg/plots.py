@@ -101,6 +101,40 @@ def draw_predictions(
     return ax
 
 
+def draw_captured(
+    ax: Axes,
+    captured: Float[np.ndarray, "seeds rows"],
+    labels: Sequence[str],
+    *,
+    chance: float,
+) -> Axes:
+    """Draw how much of an embedding each predictor captured, one row a predictor.
+
+    Parameters
+    ----------
+    ax : Axes
+        Where to draw.
+    captured : (seeds, rows)
+        Overlaps; one dot a seed, and a bar at the median.
+    labels : sequence of str
+        What each row is.
+    chance : float
+        Overlap of a random space: a thin grey line.
+
+    Returns
+    -------
+    Axes
+    """
+    rows = np.arange(captured.shape[1])
+    for values in captured:
+        ax.plot(values, rows, "o", color=INK, markersize=4, alpha=0.5, linewidth=0)
+    ax.plot(np.median(captured, axis=0), rows, "|", color=INK, markersize=14, mew=2)
+    ax.axvline(chance, color="#999999", linewidth=1.0)
+    ax.set(xlim=(0, 1.02), xlabel="captured", yticks=rows, yticklabels=labels)
+    ax.invert_yaxis()
+    return ax
+
+
 def figure_staircase(
     theory: Trajectory | None = None,
     measured: Trajectory | None = None,

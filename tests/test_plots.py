@@ -80,6 +80,18 @@ def test_predictions_are_drawn_as_ratios_one_dot_a_seed():
     np.testing.assert_array_equal(dots, [1.0, 0.5, 2.0, 1.0])
 
 
+def test_captured_shares_are_one_dot_a_seed_and_a_bar_at_the_median():
+    captured = np.array([[0.9, 0.5], [0.7, 0.6], [0.8, 0.1]])
+    ax = plots.draw_captured(
+        plt.figure().subplots(), captured, ["after", "start"], chance=0.04
+    )
+    *seeds, medians, chance = ax.lines
+    np.testing.assert_array_equal([line.get_xdata() for line in seeds], captured)
+    np.testing.assert_array_equal(medians.get_xdata(), [0.8, 0.5])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["after", "start"]
+    assert chance.get_xdata()[0] == 0.04 and ax.yaxis_inverted()
+
+
 def test_directions_become_images_centred_on_grey(rng):
     directions = rng.standard_normal((2, 4, 4, 3))
     figure = plots.figure_directions([directions, directions], ["learned", "theory"])
