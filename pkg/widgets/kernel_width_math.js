@@ -138,8 +138,9 @@ export function widthWords({ width, apart, all, negatives, shares: parts, learne
   return `Width ${digits(width)}, ${compared} the distance between the two views of a pair. ` +
     `${where}. γ₁ = ${digits(all[0])}, and ${many} within a factor five of it; the lowest ` +
     `eigenvalue is ${against < 0.001 ? "next to zero" : `−${percent(against)} of it`}. ` +
-    `Of ${plural(d, "output")} ${learned} learn in the time shown` +
-    `${learned < d ? `: the loss stays near ${d - learned}` : ""}.`;
+    (learned < d
+      ? `Of ${plural(d, "output")} ${learned} learn in the time shown: the loss stays near ${d - learned}.`
+      : `${d === 1 ? "The one output learns" : `All ${d} outputs learn`} in the time shown.`);
 }
 
 function percent(share) {
