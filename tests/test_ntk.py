@@ -103,7 +103,7 @@ def test_each_method_gives_the_jacobians_kernel(dtype, tolerance, method):
     torch.manual_seed(0)
     model = small_resnet().to(dtype)
     assert sum(p.numel() for p in model.parameters()) == 77_866
-    x = torch.randn(12, 1, 14, 14, dtype=dtype)
+    x = torch.randn(6, 1, 14, 14, dtype=dtype)
 
     K = ntk.empirical(model, x, method=method)
 
@@ -666,7 +666,7 @@ def test_a_bar_shows_on_request(capsys):
 def toy() -> tuple[nn.Module, Tensor, np.ndarray]:
     """A small network in float64, points, and their kernel."""
     generator = torch.Generator().manual_seed(0)
-    model = nets.mlp(6, 4, width=16, generator=generator).double()
+    model = nets.mlp(6, 4, width=32, generator=generator).double()
     x = torch.randn(12, 6, generator=generator, dtype=torch.float64)
     return model, x, ntk.empirical(model, x)
 
@@ -693,7 +693,7 @@ def test_a_sketch_four_times_as_wide_is_twice_as_good(toy):
         phis = [ntk.sketch(model, x, dim, seed=seed) for seed in range(12)]
         return np.mean([np.sum((phi @ phi.T - K) ** 2) for phi in phis]) ** 0.5
 
-    slope = np.log(error(1024) / error(64)) / np.log(1024 / 64)
+    slope = np.log(error(4096) / error(64)) / np.log(4096 / 64)
     assert -0.6 < slope < -0.4
 
 
@@ -716,16 +716,17 @@ def test_a_wide_network_tends_to_its_kernel_of_infinite_width(rng):
     limit = kernels.relu_ntk(x)
     points = torch.as_tensor(x)
     widths = [64, 256, 1024, 4096]
-    gaps = []
+    spreads = []
     for width in widths:
-        away = []
+        draws = []
         for seed in range(8):
             generator = torch.Generator().manual_seed(seed)
             model = nets.mlp(10, 2, width=width, generator=generator).double()
-            away.append(np.sum((ntk.empirical(model, points) - limit) ** 2))
-        gaps.append(np.mean(away) ** 0.5 / np.linalg.norm(limit))
-    slope = np.polyfit(np.log(widths), np.log(gaps), 1)[0]
-    assert gaps[-1] < 0.03
+            draws.append(ntk.empirical(model, points) - limit)
+        spreads.append(np.mean(np.sum(np.square(draws), axis=(1, 2))) ** 0.5)
+        # The mean of eight draws lies 8^(-1/2) = 0.35 as far from the limit as one.
+        assert np.linalg.norm(np.mean(draws, axis=0)) < 0.7 * spreads[-1]
+    slope = np.polyfit(np.log(widths), np.log(spreads), 1)[0]
     assert -0.6 < slope < -0.4
 
 
