@@ -131,7 +131,7 @@ class Record:
         meta = self.meta
         seeds = len(meta["config"]["seeds"])
         return (
-            f"Record {self.name}: {meta['data']}; {seeds} seeds; "
+            f"Record {self.name}: {meta['data']}; {seeds} seed{'s' * (seeds > 1)}; "
             f"made {meta['made']} on {meta['device']} in {meta['seconds']:.0f} s "
             f"with stepwise-ssl {meta['versions']['stepwise-ssl']}."
         )
