@@ -54,7 +54,7 @@ def rows(small: int = SMALL, large: int = LARGE) -> list[Row]:
         for d in (10, 50):
             contenders = [OURS, PEER, ARPACK, STREAM]
             found[large, d] = _turns(path / f"{large}.npy", d, contenders, repeats=3)
-        for name in (CHOLESKY, GEMM):
+        for name in (CHOLESKY, LITERAL, GEMM):
             once = _python(name, str(path / f"{large}.npy"), 10, 1)
             found[large, 10][name] = found[large, 50][name] = once
     return [
