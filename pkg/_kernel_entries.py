@@ -40,14 +40,16 @@ class Inputs:
                 f"{self.y.shape}"
             )
         if centre:
-            # Distances do not change, and far from 0 they keep more digits.
-            middle = self.x.mean(axis=0)
+            # Distances do not change, and far from 0 they keep more digits. A median of
+            # a few rows costs nothing, and one outlier does not move it.
+            middle = np.median(self.x[:: max(1, len(self.x) // 9)], axis=0)
             self.x = self.x - middle
             self.y = self.x if self.same else self.y - middle
         with np.errstate(over="ignore"):
             self.p = np.einsum("im,im->i", self.x, self.x)
             self.p_prime = np.einsum("im,im->i", self.y, self.y)
-        if not (np.isfinite(self.p).all() and np.isfinite(self.p_prime).all()):
+            largest = 4 * (self.p.max() + self.p_prime.max())  # bounds any distance
+        if not np.isfinite(largest):
             raise ValueError(
                 "`x` or `y` is so large that its squares overflow; divide both by one "
                 "constant, say their largest entry"

@@ -2,7 +2,8 @@
 
 Every function takes inputs as rows, x (n, m) and y (p, m), and returns the (n, p) table
 of their kernel, always computed in float64. Without y it is the symmetric table of x
-with itself, whose diagonal is exact: there the angle between two inputs is known.
+with itself; on its diagonal the angle between the two inputs is known to be zero, and
+the kernels with a kink there (Laplace, arc-cosine, ReLU) are exact.
 
 The four kernels of networks share one convention. Weights have variance
 `weight_variance` over the fan-in, biases have variance `bias_variance`, and `depth`
@@ -94,9 +95,8 @@ def rbf(
     ValueError
         As ``linear``; or if `length_scale` is not positive.
     """
-    scale = float(_check.positive("length_scale", length_scale, ndim=0))
+    rate = _rate(length_scale, power=2) / 2
     inputs = Inputs(x, y, centre=True)
-    rate = 1 / (2 * scale**2)
     return inputs.blockwise(partial(decay, rate=rate, root=False, noise=inputs.noise))
 
 
@@ -129,9 +129,9 @@ def laplace(
     ValueError
         As ``linear``; or if `length_scale` is not positive.
     """
-    scale = float(_check.positive("length_scale", length_scale, ndim=0))
+    rate = _rate(length_scale, power=1)
     inputs = Inputs(x, y, centre=True)
-    how = {"rate": 1 / scale, "root": True, "noise": inputs.noise}
+    how = {"rate": rate, "root": True, "noise": inputs.noise}
     return inputs.blockwise(partial(decay, **how))
 
 
@@ -145,8 +145,7 @@ def arc_cosine(
 
     Twice the mean, over normal w, of the product of two steps (order 0) or two ReLUs
     (order 1) of <w, x> and <w, y>: 1 - theta / pi, and ||x|| ||y|| (sin theta +
-    (pi - theta) cos theta) / pi, with theta the angle between x and y. Introduced in
-    chapter 8.
+    (pi - theta) cos theta) / pi, with theta the angle between x and y.
 
     Parameters
     ----------
@@ -185,8 +184,7 @@ def relu_nngp(
 ) -> Float[np.ndarray, "n p"]:
     """Compute the covariance of the outputs of random ReLU networks of infinite width.
 
-    With the default variances the diagonal is 2 ||x||^2 / m at every depth. Introduced
-    in chapter 8.
+    With the default variances the diagonal is 2 ||x||^2 / m at every depth.
 
     Parameters
     ----------
@@ -263,7 +261,6 @@ def erf_nngp(
     """Compute the covariance of the outputs of random erf networks of infinite width.
 
     The activation is the error function, a sigmoid whose averages are elementary.
-    Introduced in chapter 8.
 
     Parameters
     ----------
@@ -297,8 +294,6 @@ def erf_ntk(
 ) -> Float[np.ndarray, "n p"]:
     """Compute the neural tangent kernel of an erf network of infinite width.
 
-    Introduced in chapter 8.
-
     Parameters
     ----------
     x, y, depth, weight_variance, bias_variance
@@ -319,3 +314,15 @@ def erf_ntk(
     """
     network = Network(erf, True, depth, weight_variance, bias_variance)
     return network.kernel(x, y)
+
+
+def _rate(length_scale: object, power: int) -> float:
+    scale = _check.positive("length_scale", length_scale, ndim=0)
+    with np.errstate(over="ignore", divide="ignore"):
+        rate = float(1 / np.float64(scale) ** power)
+    if not 0 < rate < np.inf:
+        raise ValueError(
+            f"`length_scale` is {scale:.3g}, too far from one for double precision; "
+            "divide it and the inputs by one constant"
+        )
+    return rate

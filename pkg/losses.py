@@ -53,8 +53,14 @@ def cross_correlation(
     Raises
     ------
     ValueError
-        If the shapes differ, or `normalize` is asked for without `center`.
+        If the shapes differ or are not (n, d), or `normalize` is asked for without
+        `center`.
     """
+    if z.ndim != 2 or len(z) == 0:
+        raise ValueError(
+            "`z` must be (n, d), one embedding a row and at least one; got "
+            f"{tuple(z.shape)}"
+        )
     if z.shape != z_prime.shape:
         raise ValueError(
             "`z` and `z_prime` must have one shape, row i with row i; got "

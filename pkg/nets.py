@@ -99,12 +99,13 @@ def conv(
     in_channels: int = 3,
     generator: torch.Generator | None = None,
 ) -> nn.Sequential:
-    """Build a small convolutional network: 3x3 convolutions, 2x2 pooling, a readout.
+    """Build a small convolutional network: 3x3 convolutions, averages, a readout.
 
-    The first convolution keeps the resolution, each later one halves it. GroupNorm
-    stands behind every convolution: it treats each image by itself, which a kernel of
-    the network needs. Under it the size of the convolutions' weights does not matter to
-    the output; only the readout's does. Introduced in chapter 9.
+    The first convolution keeps the resolution, each later one halves it; then features
+    are averaged down to a grid of 2x2. GroupNorm stands behind every convolution: it
+    treats each image by itself, which a kernel of the network needs. Under it the size
+    of the convolutions' weights does not matter to the output; only the readout's
+    does. Introduced in chapter 9.
 
     Parameters
     ----------
@@ -133,6 +134,9 @@ def conv(
     d = _check.count("d", d)
     layers: list[nn.Module] = []
     before = _check.count("in_channels", in_channels)
+    channels = [_check.count("channels", after) for after in channels]
+    if not channels:
+        raise ValueError("`channels` is empty; name at least one convolution's")
     for after in channels:
         stride = 2 if layers else 1
         bias = groups is None
@@ -145,7 +149,7 @@ def conv(
                 )
             layers.append(nn.GroupNorm(groups, after))
         layers.append(nn.ReLU())
-        before = _check.count("channels", after)
+        before = after
     readout = nn.Linear(4 * before, d, bias=False)
     network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), readout)
     for layer in network:
@@ -179,7 +183,8 @@ def scale_init_(
     scale : float
         Positive.
     which : "readout" or "weights"
-        The last linear layer, or every weight of a linear or convolutional layer.
+        The linear layer that was registered last, or every weight of a linear or
+        convolutional layer.
 
     Returns
     -------
@@ -191,14 +196,15 @@ def scale_init_(
     ValueError
         If `scale` is not positive, or the model has no such layer.
     """
-    factor = float(_check.positive("scale", scale))
+    factor = float(_check.positive("scale", scale, ndim=0))
     _check.choice("which", which, ("readout", "weights"))
-    kinds = (nn.Linear,) if which == "readout" else (nn.Linear, nn.Conv1d, nn.Conv2d)
-    found = [
-        (f"{name}.weight".lstrip("."), layer.weight)
+    convolutions = () if which == "readout" else (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    layers = {  # by weight, so that two layers which share one scale it once
+        layer.weight: f"{name}.weight".lstrip(".")
         for name, layer in model.named_modules()
-        if isinstance(layer, kinds)
-    ]
+        if isinstance(layer, (nn.Linear, *convolutions))
+    }
+    found = [(name, weight) for weight, name in layers.items()]
     if not found:
         raise ValueError(
             f"`model` has no {'linear layer' if which == 'readout' else 'weights'} to "
@@ -234,7 +240,7 @@ class Centred(nn.Module):
 
     def __init__(self, model: nn.Module, start: float) -> None:
         super().__init__()
-        self.start = float(_check.positive("start", start))
+        self.start = float(_check.positive("start", start, ndim=0))
         self.model = model
         self.first = copy.deepcopy(model).requires_grad_(False)
 

@@ -1,9 +1,13 @@
 """Learning rates from the kernel that moves.
 
 Descent on the theory's loss is stable below 1 / (4 gamma_1), where gamma_1 is the
-largest eigenvalue of the contrastive kernel of the network as it is now. In a network
-that learns features gamma_1 grows, so the rate is measured again on the way.
+largest eigenvalue of the contrastive kernel of the network as it is now. (A negative
+eigenvalue gamma asks for less than 1 / (2 abs(gamma)) at C = 0, which matters where the
+two views of a pair disagree more than they agree.) In a network that learns features
+gamma_1 grows, so the rate is measured again on the way.
 """
+
+import math
 
 import torch
 from jaxtyping import Float
@@ -39,7 +43,8 @@ def top_gamma(
     center : bool
         For a loss that subtracts each output's mean, in each view by itself.
     tol : float
-        Stop when the estimate grows by less than this share in one iteration.
+        Stop when the estimate grows by less than this share in one iteration. Where
+        gamma_2 is near gamma_1 it may then be a few times this share too low.
     iterations : int
         Stop after so many in any case.
 
@@ -50,7 +55,8 @@ def top_gamma(
     Raises
     ------
     ValueError
-        If no parameter is trained, the shapes differ, or no mode is positive.
+        If no parameter is trained, the shapes differ, a number is not finite, no mode
+        is positive, or the model has batch normalisation in training mode.
     """
     tol = float(_check.positive("tol", tol))
     iterations = _check.count("iterations", iterations)
@@ -61,7 +67,17 @@ def top_gamma(
         )
     weights = {k: p.detach() for k, p in model.named_parameters() if p.requires_grad}
     if not weights:
-        raise ValueError("`model` has no parameter that requires a gradient")
+        raise ValueError(
+            "`model` has no parameter that requires a gradient; call "
+            "requires_grad_() on what is to be trained"
+        )
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training:
+            raise ValueError(
+                f"`model` has batch normalisation in training mode ({name!r}): its "
+                "embedding of an image depends on the others, so it has no kernel. "
+                "Call model.eval(), or use GroupNorm"
+            )
     both = torch.cat([x, x_prime])
 
     def embed(parameters: dict[str, Tensor]) -> Tensor:
@@ -79,7 +95,14 @@ def top_gamma(
         swapped = forward.roll(len(x), 0) / len(both)
         (product,) = backward(swapped)
         before, estimate = estimate, _inner(v, product)
-        if abs(estimate - before) <= tol * abs(estimate) and estimate > 0:
+        if not math.isfinite(estimate):
+            raise ValueError(
+                "`x`, `x_prime` or the weights of `model` are so large, or not finite, "
+                f"that gamma_1 is {estimate}; look at the embeddings first"
+            )
+        # Behind a shift the estimate moves by a smaller share of itself each time.
+        slow = 1 + shift / abs(estimate) if estimate else 1.0
+        if slow * abs(estimate - before) <= tol * abs(estimate) and estimate > 0:
             return estimate
         # Power iteration finds the largest modulus. Where that is a negative
         # eigenvalue, adding it back turns the positive end into the largest.
@@ -87,8 +110,10 @@ def top_gamma(
         v = {k: product[k] + shift * v[k] for k in v}
     if estimate <= 0:
         raise ValueError(
-            "no mode of these pairs is positive: the largest eigenvalue found is "
-            f"{estimate:.3g}. The two views agree too little for anything to be learned"
+            "no mode of the pairs `x`, `x_prime` was found to be positive: after "
+            f"{iterations} iterations the largest eigenvalue is {estimate:.3g}. The "
+            "two views agree too little for anything to be learned; check that row i "
+            "of both is one image"
         )
     return estimate
 

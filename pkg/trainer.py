@@ -73,7 +73,8 @@ def descend(
     Raises
     ------
     ValueError
-        If the output is not (n, d), or a number is out of range.
+        If the shapes of the views differ, they are not finite, the output is not
+        (n, d), nothing is trained, or a number is out of range.
     RuntimeError
         If the loss rises by `rise`, or is no longer finite; the message names the
         step, the rate and what to change. The model keeps its last weights.
@@ -85,8 +86,24 @@ def descend(
     record_every = _check.count("record_every", record_every)
     fixed = None if lr is None else float(_check.positive("lr", lr))
     rate = float(_check.positive("rate", rate))
+    if x.shape != x_prime.shape:
+        raise ValueError(
+            "`x` and `x_prime` must have one shape, row i with row i; got "
+            f"{tuple(x.shape)} and {tuple(x_prime.shape)}"
+        )
+    if not (x.isfinite().all() and x_prime.isfinite().all()):
+        raise ValueError("`x` and `x_prime` must be finite; one of them is not")
+    if not rise > 0 or not until >= 0:
+        raise ValueError(
+            f"`rise` must be positive and `until` not negative; got {rise} and {until}"
+        )
     both, terms = torch.cat([x, x_prime]), {**losses.THEORY, "center": center}
     trained = [p for p in model.parameters() if p.requires_grad]
+    if not trained:
+        raise ValueError(
+            "`model` has no parameter that requires a gradient; call "
+            "requires_grad_() on what is to be trained"
+        )
     entries: list[tuple[float, int, float, np.ndarray]] = []
     t, eta, lowest = 0.0, fixed or 0.0, np.inf
     for step in tqdm(range(steps + 1), unit="step", disable=not progress):
@@ -110,7 +127,8 @@ def descend(
             break
         if fixed is None and step % refresh == 0:
             eta = rate / optim.top_gamma(model, x, x_prime, center=center)
-        gradients = torch.autograd.grad(loss, trained)
+        # A parameter that the output does not use stays where it is.
+        gradients = torch.autograd.grad(loss, trained, materialize_grads=True)
         with torch.no_grad():
             for parameter, gradient in zip(trained, gradients, strict=True):
                 parameter.sub_(eta * gradient)

@@ -249,6 +249,23 @@ def test_a_product_never_holds_the_matrix(rng):
 
 
 SQUARE = np.eye(3)
+
+
+@pytest.mark.parametrize("name", ["rbf", "laplace"])
+def test_distances_keep_their_digits_far_from_zero_and_beside_an_outlier(name, rng):
+    """Small distances between inputs that are large, or one of which is."""
+    x = rng.standard_normal((12, 3)).round(3)  # exact after a shift by a power of two
+    shifted = (x.astype(np.float32) * 2**-3).astype(np.float64)
+    far = shifted + 2.0**20
+    np.testing.assert_allclose(
+        KERNELS[name](far), KERNELS[name](far - 2.0**20), rtol=1e-9, atol=1e-12
+    )
+    x[5] = 1e9
+    kept = np.delete(np.arange(12), 5)
+    beside = KERNELS[name](x)[np.ix_(kept, kept)]
+    np.testing.assert_allclose(beside, KERNELS[name](x[kept]), rtol=1e-9)
+
+
 REFUSALS = {
     "rows of two lengths": (
         lambda: kernels.linear(SQUARE, np.ones((2, 4))),
@@ -266,6 +283,14 @@ REFUSALS = {
     "numbers whose squares overflow": (
         lambda: kernels.relu_ntk(1e200 * SQUARE),
         "so large that its squares overflow; divide both by one constant",
+    ),
+    "a distance that overflows": (
+        lambda: kernels.rbf(np.array([[1.3e154], [-1.3e154]]), length_scale=1e154),
+        "so large that its squares overflow",
+    ),
+    "a width beyond numbers": (
+        lambda: kernels.rbf(SQUARE, length_scale=1e-170),
+        "`length_scale` is 1e-170, too far from one for double precision",
     ),
     "no width": (
         lambda: kernels.rbf(SQUARE, length_scale=0.0),

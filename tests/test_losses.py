@@ -65,6 +65,10 @@ REFUSALS = {
         "`z` and `z_prime` must have one shape, row i with row i; got (3, 2) and "
         "(4, 2)",
     ),
+    "one embedding without its axis": (
+        lambda: losses.barlow_twins(Z[0], Z[0]),
+        "`z` must be (n, d), one embedding a row and at least one; got (2,)",
+    ),
     "normalised about zero": (
         lambda: losses.cross_correlation(Z, Z, center=False),
         "pass center=True, or normalize=False",

@@ -91,6 +91,14 @@ def test_a_centred_network_starts_small_with_its_gradients_whole():
     np.testing.assert_allclose(centred(x).detach(), moved.detach(), rtol=1e-10)
 
 
+def test_a_weight_that_two_layers_share_is_scaled_once():
+    model = nets.mlp(3, 3, width=3)
+    model[3].weight = model[0].weight
+    before = model[0].weight.clone()
+    assert nets.scale_init_(model, 0.5, which="weights") == ["3.weight"]
+    torch.testing.assert_close(model[0].weight, 0.5 * before)
+
+
 REFUSALS = {
     "no units": (
         lambda: nets.mlp(4, 2, width=0),
@@ -107,6 +115,14 @@ REFUSALS = {
     "no start": (
         lambda: nets.Centred(nets.mlp(2, 2, width=2), 0.0),
         "`start` must be finite and positive; it is 0",
+    ),
+    "no convolutions": (
+        lambda: nets.conv(2, channels=()),
+        "`channels` is empty; name at least one convolution's",
+    ),
+    "negative channels": (
+        lambda: nets.conv(2, channels=(-8,)),
+        "`channels` must be at least 1; got -8",
     ),
     "nothing to scale": (
         lambda: nets.scale_init_(torch.nn.ReLU(), 0.1),

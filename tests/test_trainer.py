@@ -117,12 +117,60 @@ def test_a_rate_beyond_the_limit_is_stopped_and_said(pairs, rng):
         trainer.descend(model, x, x_prime, steps=200, lr=1e3, rise=np.inf)
 
 
+def test_a_parameter_that_is_not_used_stays_where_it_is(pairs, rng):
+    model = nn.Sequential(linear(1e-2 * rng.standard_normal((2, 6))))
+    model.register_parameter("idle", nn.Parameter(torch.ones(3)))
+    trainer.descend(model, *tensors(pairs), steps=5, lr=0.01)
+    assert torch.equal(model.idle, torch.ones(3))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-2])
+def test_a_small_positive_mode_behind_a_large_negative_one_is_measured(rng, scale):
+    """With the default tolerance: the shift must not stop the iteration early."""
+    x = np.sqrt(np.diag([1.0, 30.0]) * 2)
+    x[0] *= np.sqrt(scale)
+    x_prime = x * [1.0, -1.0]
+    gammas = spectra.top_eigenvalues(dynamics.cross_correlation(x, x_prime))
+    np.testing.assert_allclose(gammas, [scale, -30.0])
+    found = optim.top_gamma(
+        linear(rng.standard_normal((2, 2))), *tensors((x, x_prime)), iterations=20_000
+    )
+    np.testing.assert_allclose(found, scale, rtol=0.05)
+
+
 X = torch.ones(3, 2)
 MODEL = nn.Linear(2, 2)
+UNFLAT = nn.Sequential(MODEL, nn.Unflatten(1, (1, 2)))
+FROZEN = nn.Linear(2, 2).requires_grad_(False)
 REFUSALS = {
     "an image out": (
-        lambda: trainer.descend(nn.Unflatten(1, (1, 2)), X, X, steps=1),
+        lambda: trainer.descend(UNFLAT, X, X, steps=1),
         "`model` must map (n, ...) to (n, d); 6 inputs became (6, 1, 2)",
+    ),
+    "views of two lengths": (
+        lambda: trainer.descend(MODEL, X, torch.ones(5, 2), steps=1, lr=0.1),
+        "`x` and `x_prime` must have one shape, row i with row i; got (3, 2) and "
+        "(5, 2)",
+    ),
+    "pictures that are not numbers": (
+        lambda: trainer.descend(MODEL, X, X / 0 * 0, steps=1, lr=0.1),
+        "`x` and `x_prime` must be finite; one of them is not",
+    ),
+    "a frozen model": (
+        lambda: trainer.descend(FROZEN, X, X, steps=1, lr=0.1),
+        "`model` has no parameter that requires a gradient; call requires_grad_()",
+    ),
+    "no rise": (
+        lambda: trainer.descend(MODEL, X, X, steps=1, rise=-1.0),
+        "`rise` must be positive and `until` not negative; got -1.0 and 0.0",
+    ),
+    "batches that decide": (
+        lambda: optim.top_gamma(nn.Sequential(MODEL, nn.BatchNorm1d(2)), X, X),
+        "`model` has batch normalisation in training mode ('1')",
+    ),
+    "weights beyond numbers": (
+        lambda: optim.top_gamma(nn.Linear(2, 2), X * torch.inf, X),
+        "are so large, or not finite, that gamma_1 is nan",
     ),
     "no steps": (
         lambda: trainer.descend(MODEL, X, X, steps=0),
@@ -143,7 +191,7 @@ REFUSALS = {
     ),
     "views that contradict": (
         lambda: optim.top_gamma(nn.Linear(2, 2, bias=False), X, -X),
-        "no mode of these pairs is positive",
+        "no mode of the pairs `x`, `x_prime` was found to be positive",
     ),
 }
 
