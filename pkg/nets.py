@@ -199,11 +199,10 @@ def scale_init_(
     factor = float(_check.positive("scale", scale, ndim=0))
     _check.choice("which", which, ("readout", "weights"))
     convolutions = () if which == "readout" else (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    layers = {  # by weight, so that two layers which share one scale it once
-        layer.weight: f"{name}.weight".lstrip(".")
-        for name, layer in model.named_modules()
-        if isinstance(layer, (nn.Linear, *convolutions))
-    }
+    layers: dict[Tensor, str] = {}  # two layers that share a weight scale it once
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Linear) or isinstance(layer, convolutions):
+            layers[layer.weight] = f"{name}.weight".lstrip(".")
     found = [(name, weight) for weight, name in layers.items()]
     if not found:
         raise ValueError(
