@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pkg._after_runs import after_cost, after_training
+from pkg._rate_runs import overtaken_rate, rate_cost
 from pkg._scale_runs import kernel_scale, scale_cost
 from pkg._spectra_runs import augmentation_spectra, dataset_spectra, spectra_cost
 from pkg._staircase_runs import Made, linear_staircase, staircase_cost
@@ -53,6 +55,14 @@ _STAIRCASE = {
     "rate": 0.05,
     "steps": 6000,
     "seeds": [10, 11, 12, 13, 14],
+}
+
+_AFTER = {
+    "views": "weak",
+    "n": 100,
+    "size": 12,
+    "d": 8,
+    "channels": [16, 32, 64],
 }
 
 RECIPES = {
@@ -169,6 +179,78 @@ RECIPES = {
                 "steps": 5000,
                 "scales": [1e-1, 1e-2, 1e-3, 1e-4, 1e-5],
                 "seeds": [10, 11, 12, 13, 14, 15, 16, 17, 18, 19],
+            },
+        ),
+        Recipe(
+            name="after-training-photos",
+            summary="what the kernels of a network knew of its embedding, photographs",
+            make=after_training,
+            cost=after_cost,
+            config={
+                "data": "photos",
+                **_AFTER,
+                # Factors of the readout: small, torch's own, large.
+                "starts": [0.01, 1.0, 10.0],
+                "rate": 1 / 8,
+                "refresh": 25,
+                "levels": [6.5, 4.5, 2.5, 0.02],
+                "steps": 3000,
+                "seeds": [10, 11, 12, 13, 14],
+            },
+        ),
+        Recipe(
+            name="after-training-cifar10",
+            summary="the same on CIFAR-10 (JPEG copy), from the small start alone",
+            make=after_training,
+            cost=after_cost,
+            config={
+                "data": "cifar10-jpeg",
+                **_AFTER,
+                "starts": [0.01],
+                "rate": 1 / 8,
+                "refresh": 25,
+                "levels": [6.5, 4.5, 2.5, 0.02],
+                "steps": 3000,
+                "seeds": [10, 11, 12, 13, 14],
+            },
+            roots=("cifar10-jpeg",),
+        ),
+        Recipe(
+            name="overtaken-rate",
+            summary="a fixed learning rate overtaken by the kernel, photographs",
+            make=overtaken_rate,
+            cost=rate_cost,
+            config={
+                "data": "photos",
+                **_AFTER,
+                "look": 10,
+                "steps": 250,
+                # Name, groups of GroupNorm, factor of all weights, factor of the
+                # readout, rule of the learning rate.
+                "cases": [
+                    ["plain, fixed", None, 0.7, 1.0, {"lr": 0.03}],
+                    ["plain, follows", None, 0.7, 1.0, {"rate": 1 / 16}],
+                    ["plain half, fixed", None, 0.5, 1.0, {"lr": 0.03}],
+                    ["GroupNorm, fixed", 8, 1.0, 0.01, {"lr": 0.06}],
+                ],
+                "seeds": [10, 11, 12, 13, 14],
+            },
+        ),
+        Recipe(
+            name="followed-rate",
+            summary="the same with gamma_1 measured every two steps, photographs",
+            make=overtaken_rate,
+            cost=rate_cost,
+            config={
+                "data": "photos",
+                **_AFTER,
+                "look": 2,
+                "steps": 200,
+                "cases": [
+                    ["plain, fixed", None, 0.7, 1.0, {"lr": 0.03}],
+                    ["plain, follows", None, 0.7, 1.0, {"rate": 1 / 16}],
+                ],
+                "seeds": [20, 21, 22, 23, 24],
             },
         ),
     )

@@ -23,6 +23,8 @@ from importlib import metadata
 from pathlib import Path
 
 from pkg import _check, record
+from pkg._after_runs import PREDICTORS, UNSEEN, after_training
+from pkg._rate_runs import overtaken_rate
 from pkg._recipe_list import RECIPES, Recipe
 from pkg._spectra_runs import augmentation_spectra, dataset_spectra
 from pkg._staircase_runs import linear_staircase
@@ -30,8 +32,11 @@ from pkg._wide_runs import wide_networks
 from pkg.record import Record
 
 __all__ = [
+    "PREDICTORS",
     "RECIPES",
+    "UNSEEN",
     "Recipe",
+    "after_training",
     "augmentation_spectra",
     "check",
     "dataset_spectra",
@@ -40,6 +45,7 @@ __all__ = [
     "linear_staircase",
     "main",
     "names",
+    "overtaken_rate",
     "run",
     "wide_networks",
 ]
