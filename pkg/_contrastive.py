@@ -3,6 +3,7 @@
 A private half of `pkg.kpca`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +42,9 @@ class ContrastiveModes:
         gamma_d / gamma_{d+1}: where it is near one, the last modes mix. Infinite if no
         positive mode follows.
     residuals : (d,)
-        K-norms of P K a_j / (2n) - gamma_j a_j, as the solver measured them.
+        K-norms of P K a_j / (2n) - gamma_j a_j, as the solver measured them, where
+        ||u||_K^2 = u^T K u and F_j is K a_j over its scale: P K a_j = 2n gamma_j a_j
+        holds if nothing is left.
     passes : int
         Blocks for which K was multiplied; 0 for methods that factor it.
     method : str
@@ -232,6 +235,65 @@ def from_factor(
         error=error,
         weights=weights,
     )
+
+
+def from_products(
+    product: Callable[[np.ndarray], np.ndarray],
+    size: int,
+    d: int | None,
+    tol: float,
+    noise: float = 0.0,
+) -> ContrastiveModes:
+    """Return the `d` largest modes of K, 2n = `size`, from V -> K V alone."""
+    if d is None:
+        raise ValueError("`d` is missing; 'krylov' finds only the largest modes")
+    d, scale = _kernel_checks.count(d, size // 2), 0.0
+
+    def scaled(V: np.ndarray) -> np.ndarray:
+        nonlocal scale
+        found = product(V)
+        scale = scale or _kernel_checks.scale("K", np.abs(found).max())
+        return found / scale
+
+    ritz = _krylov.solve(scaled, size, d, tol=tol, noise=noise)
+    if not ritz.settled:
+        _kernel_checks.refuse_negative(ritz.lowest, ritz.noise)
+        reached = max(ritz.residuals, default=1.0) / max(ritz.gammas, default=1.0)
+        raise _krylov.Unsettled(
+            f"the Krylov iteration lost directions of K among those that K cannot tell "
+            f"from zero, and stopped at residuals of {reached:.1e} gamma_1; ask for "
+            "fewer modes, or give the matrix to method 'cholesky'"
+        )
+    _kernel_checks.refuse_indefinite(ritz.lowest, ritz.noise)
+    _kernel_checks.refuse_missing(d, ritz.n_positive)
+    if ritz.single:
+        _kernel_checks.doubt_single(ritz.gammas[:d])
+    F = ritz.images / np.sqrt(ritz.gammas[:d])
+    return from_embeddings(
+        F,
+        ritz.gammas * scale,
+        n_positive=ritz.n_positive,
+        rank=ritz.rank,
+        residuals=ritz.residuals * scale,
+        passes=ritz.passes,
+        method="krylov",
+    )
+
+
+def from_kernel(
+    K: np.ndarray, d: int | None, method: str, noise: float
+) -> ContrastiveModes:
+    """Return modes of a kernel matrix: by its eigenpairs, or by pivoted Cholesky."""
+    scale = _kernel_checks.scale("K", K.diagonal().max())
+    K = K / scale
+    if method != "dense":
+        L = _factor.cholesky(K, noise)
+        missing, limit = _factor.unexplained(K, L), len(K) * noise
+    else:
+        L, lowest = _factor.spectral(K, noise)
+        missing, limit = -lowest, noise
+    _kernel_checks.refuse_indefinite(-missing, limit)
+    return from_factor(L, d, scale, L.shape[1], method)
 
 
 def from_embeddings(F: np.ndarray, gammas: np.ndarray, **rest: Any) -> ContrastiveModes:

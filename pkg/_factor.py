@@ -16,6 +16,7 @@ from scipy.linalg import lapack
 from pkg import spectra
 
 EPS = float(np.finfo(np.float64).eps)
+EPS32 = float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -57,9 +58,12 @@ def _top(M: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
     work = int(lapack.dsytrd_lwork(r, lower=1)[0])
     reflectors, diagonal, beside, tau, _ = lapack.dsytrd(M, lower=1, lwork=work)
     gammas = linalg.eigvalsh_tridiagonal(diagonal, beside)
-    _, vectors = linalg.eigh_tridiagonal(
-        diagonal, beside, select="i", select_range=(r - d, r - 1)
-    )
+    try:
+        _, vectors = linalg.eigh_tridiagonal(
+            diagonal, beside, select="i", select_range=(r - d, r - 1)
+        )
+    except linalg.LinAlgError:  # inverse iteration fails where many gammas tie
+        return linalg.eigh(M, check_finite=False)
     # The reflectors leave the first coordinate alone.
     below = np.asfortranarray(reflectors[1:, :-1])
     rest, _, _ = lapack.dormqr("L", "N", below, tau, vectors[1:], 64 * d)
@@ -114,12 +118,15 @@ def pivoted(columns: Columns, diagonal: np.ndarray, rank: int) -> np.ndarray:
         Fewer columns if K has no larger rank.
     """
     L = np.zeros((len(diagonal), rank), order="F")
-    left = diagonal.copy()
+    left, noise = diagonal.copy(), len(diagonal) * EPS
     for j in range(rank):
         pivot = int(left.argmax())
-        if left[pivot] <= len(left) * EPS * diagonal.max():
+        if left[pivot] <= noise * diagonal.max():
             return L[:, :j]
-        column = columns(np.array([pivot]))[:, 0] - L[:, :j] @ L[pivot, :j]
+        column = columns(np.array([pivot]))[:, 0]
+        if column.dtype.itemsize < 8:
+            noise = max(noise, EPS32)
+        column = column - L[:, :j] @ L[pivot, :j]
         L[:, j] = column / np.sqrt(left[pivot])
         left -= L[:, j] ** 2
         left[pivot] = 0.0  # exactly, so that no point is taken twice
@@ -128,14 +135,27 @@ def pivoted(columns: Columns, diagonal: np.ndarray, rank: int) -> np.ndarray:
 
 def nystrom(columns: Columns, landmarks: np.ndarray) -> np.ndarray:
     """Factor K from the columns of `landmarks`: C W^{-1/2}, W the landmarks' own K."""
-    C = columns(landmarks)
+    given = columns(landmarks)
+    C = given.astype(np.float64, copy=False)
+    noise = max(len(C) * EPS, EPS32 * (given.dtype.itemsize < 8))
     values, Q = linalg.eigh((C[landmarks] + C[landmarks].T) / 2)
-    keep = values > len(C) * EPS * values[-1]
+    keep = values > noise * values[-1]
     return C @ (Q[:, keep] / np.sqrt(values[keep]))
 
 
 def left_out(L: np.ndarray, diagonal: np.ndarray) -> float:
-    """Return the share of K's trace that L L^T leaves out; zero up to round-off."""
+    """Return the share of K's trace that L L^T leaves out; zero up to round-off.
+
+    Of a kernel no entry of the diagonal is exceeded, which is checked: columns alone
+    tell little else.
+    """
+    left = diagonal - np.sum(L**2, axis=1)
+    if left.min() < -1e-5 * diagonal.max():
+        raise ValueError(
+            "`K` is not a kernel: its columns explain more than its diagonal holds, by "
+            f"{-left.min() / diagonal.max():.1e} of the largest entry. Check that K is "
+            "symmetric, and that the diagonal belongs to it"
+        )
     share = 1.0 - float(np.sum(L**2)) / float(diagonal.sum())
     return share if share > len(L) * EPS else 0.0
 

@@ -11,12 +11,29 @@ import numpy as np
 
 from pkg import _check
 
+EPS32 = float(np.finfo(np.float32).eps)
 
-def matrix(K: np.ndarray, n: int | None) -> np.ndarray:
+
+def single(name: str, values: Any) -> bool:
+    """Tell whether an array or tensor is in float32; refuse halves and complexes."""
+    dtype = str(getattr(values, "dtype", "")).removeprefix("torch.")
+    if dtype in ("float16", "bfloat16"):
+        raise ValueError(
+            f"`{name}` is in {dtype}, too coarse for a kernel; build it in float32 or "
+            "float64"
+        )
+    if dtype.startswith("complex"):
+        raise ValueError(f"`{name}` must be real numbers; got {dtype}")
+    return dtype == "float32"
+
+
+def matrix(K: np.ndarray, n: int | None, single: bool) -> np.ndarray:
     """Check a whole kernel matrix, in tiles; a copy only where something must change.
 
-    Solvers read one triangle, and would not see a fault in the other.
+    Solvers read one triangle, and would not see a fault in the other. `single` says
+    that K was built in float32, whose round-off is larger.
     """
+    n = None if n is None else _check.count("n", n)
     K = even(_check.finite("K", K, ndim=2), n)
     if K.shape[0] != K.shape[1]:
         raise ValueError(f"`K` must be square; got shape {K.shape}")
@@ -27,8 +44,14 @@ def matrix(K: np.ndarray, n: int | None) -> np.ndarray:
             f"`K` is not a kernel: entry ({i}, {i}) of its diagonal is "
             f"{diagonal[i]:.3g}, and no point has a negative product with itself"
         )
+    largest = float(np.abs(diagonal).max())
+    if largest == 0 and K.any():
+        raise ValueError(
+            "`K` is not a kernel: it is indefinite, since its diagonal is zero and "
+            "other entries are not"
+        )
     gap = _asymmetry(K)
-    if gap > 1e-8 * np.abs(diagonal).max():
+    if gap > max(1e-8, 10 * EPS32 * single) * largest:
         raise ValueError(
             f"`K` must be symmetric; entries and their mirror images differ by up to "
             f"{gap:.3g}. Use (K + K.T) / 2 if that is what you mean"
@@ -47,13 +70,13 @@ def _asymmetry(K: np.ndarray, tile: int = 256) -> float:
     return worst
 
 
-def even(rows: np.ndarray, n: int | None) -> np.ndarray:
+def even(rows: np.ndarray, n: int | None, name: str = "K") -> np.ndarray:
     """Return `rows`; refuse an odd number of them, or one that is not 2n."""
     if len(rows) % 2 or (n is not None and len(rows) != 2 * n):
         wanted = "an even number of" if n is None else f"2 n = {2 * n}"
         raise ValueError(
-            f"`K` must have {wanted} rows, all views x first and then all x'; got "
-            f"{len(rows)}"
+            f"`{name}` must have {wanted} rows, all views x first and then all x'; "
+            f"got {len(rows)}"
         )
     return rows
 
@@ -86,15 +109,20 @@ def refuse_missing(d: int | None, n_positive: int | None) -> None:
 
 def refuse_indefinite(lowest: float, noise: float) -> None:
     """Judge the least of K's spectrum, `lowest`, relative to its largest."""
-    if lowest < -max(1e-6, noise):
-        raise ValueError(
-            f"`K` is not a kernel: it is indefinite, by {-lowest:.1e} of its largest "
-            "eigenvalue"
-        )
+    refuse_negative(lowest, noise)
     if lowest < -noise:
         warn(
             f"`K` is indefinite by {-lowest:.1e} of its largest eigenvalue, more than "
             "round-off; what is below zero was cut off"
+        )
+
+
+def refuse_negative(lowest: float, noise: float) -> None:
+    """Refuse as `refuse_indefinite`, without its warning."""
+    if lowest < -max(1e-6, noise):
+        raise ValueError(
+            f"`K` is not a kernel: it is indefinite, by {-lowest:.1e} of its largest "
+            "eigenvalue"
         )
 
 

@@ -11,7 +11,7 @@ Thick restarts are those of Wu and Simon, SIAM Journal on Matrix Analysis 22 (20
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import linalg
@@ -30,6 +30,7 @@ MOST_PASSES = 500
 class Ritz:
     """What the iteration found; `rank` and `n_positive` only if it exhausted K.
 
+    `settled` says whether the modes may be used: they converged, or K is exhausted.
     `gammas` (d + 1,) descend, or are fewer if K has no more; `images` (2n, d) are K a_j
     and `residuals` (d,) the K-norms of A a_j - gamma_j a_j. `lowest` is the smallest
     Rayleigh quotient of K that was met and `noise` what counts as zero, both relative
@@ -45,6 +46,11 @@ class Ritz:
     lowest: float
     noise: float
     single: bool
+    settled: bool
+
+
+class Unsettled(RuntimeError):
+    """The modes did not converge; the message says how far they came."""
 
 
 def solve(
@@ -78,16 +84,39 @@ def solve(
     Returns
     -------
     Ritz
+        Look at `settled` first.
+
+    Raises
+    ------
+    Unsettled
+        After `MOST_PASSES`.
     """
     # K is read once a block: wider ones read it less often, but waste products.
     block = min(size, 8 * min(max(round(d / 16), 3), 8))
     room = max(4 * d, 12 * block) if room is None else max(room, d + 3 * block)
-    basis = _Basis(product, size, min(size, room) + block, noise)
     # The start decides no digit above `tol`, so its seed is no parameter.
-    Z = basis.extend(np.random.default_rng(0).standard_normal((size, block)))
+    start = np.random.default_rng(0).standard_normal((size, block))
+    basis = _Basis(product, size, min(size, room) + block, noise)
+    first = _iterate(basis, start, d, tol, room)
+    if first.settled:
+        return first
+    # The null space of a singular K grows in the candidates, until live directions
+    # drown in it. A start in the range of P K brings less of it.
+    passes = basis.passes + 1
+    start = swap(product(start)).astype(np.float64, copy=False)
+    basis = _Basis(product, size, min(size, room) + block, noise)
+    again = _iterate(basis, start, d, tol, room)
+    lowest = min(first.lowest, again.lowest)
+    return replace(again, passes=again.passes + passes, lowest=lowest)
+
+
+def _iterate(basis: "_Basis", start: np.ndarray, d: int, tol: float, room: int) -> Ritz:
+    """Iterate from `start` (2n, b) until the modes converge or K is exhausted."""
+    block, whole = start.shape[1], True
+    Z = basis.extend(start.copy())
     tol = max(tol, 1e-4 * basis.single)
     due, history = 2 + 2 * d // block, list[tuple[int, float]]()
-    while basis.passes < MOST_PASSES:
+    while basis.k and basis.passes < MOST_PASSES:
         k, newest, full = basis.k, basis.newest, basis.k + block > basis.room
         check = full or basis.passes >= due
         if check:
@@ -104,27 +133,51 @@ def solve(
         # the newest rows of S alone: the residual costs no product of its own.
         rows = S[k - newest : k, : d + 1]
         residuals = np.sqrt(np.maximum(np.sum(rows * (basis.tail @ rows), axis=0), 0))
-        if exhausted or _converged(gammas, residuals, d, tol):
+        settled = _converged(gammas, residuals, d, tol)
+        if settled or exhausted:
             W = basis.W
             images = W[:, :d] if full else W[:, :k] @ S[:, :d]
+            images, counted = images.copy(), False
+            if exhausted:
+                noise = 10.0 * basis.noise
+                enough = _many(gammas, noise) >= d
+                rounded = _rounded(gammas, residuals, d, tol, noise)
+                counted = rounded and whole and not full and basis.spans(block)
+                cut = full or not whole  # then the basis cannot tell
+                settled = settled or counted or (rounded and enough and cut)
             return Ritz(
                 gammas=gammas[: d + 1],
-                images=images.copy(),
+                images=images,
                 residuals=residuals[:d],
                 passes=basis.passes,
-                rank=k if exhausted else None,
-                n_positive=spectra.count_positive(gammas) if exhausted else None,
+                rank=k if counted else None,
+                n_positive=spectra.count_positive(gammas) if counted else None,
                 lowest=basis.lowest,
                 noise=10.0 * basis.noise,
                 single=basis.single,
+                settled=settled,
             )
+        whole &= not full  # a compressed basis no longer tells the rank
         due = basis.passes + 1
         if k >= d:
             history.append(
                 (basis.passes, float(residuals[:d].max() / abs(gammas[d - 1])))
             )
             due = basis.passes + _wait(history, tol)
-    raise RuntimeError(
+    if not basis.k:  # no direction of K is positive
+        return Ritz(
+            gammas=np.zeros(0),
+            images=start[:, :0],
+            residuals=np.zeros(0),
+            passes=basis.passes,
+            rank=None,
+            n_positive=None,
+            lowest=basis.lowest,
+            noise=10.0 * basis.noise,
+            single=basis.single,
+            settled=False,
+        )
+    raise Unsettled(
         f"the Krylov iteration did not bring {d} modes to `tol` {tol:.3g} in "
         f"{basis.passes} passes over K; loosen `tol`, or give the matrix to method "
         "'cholesky'"
@@ -194,6 +247,13 @@ class _Basis:
         Z -= self.V[:, since : self.k] @ H
         return Z
 
+    def spans(self, block: int) -> bool:
+        """Tell whether K has nothing left, by one more block of this width."""
+        if self.k == self.size:
+            return True
+        self.extend(np.random.default_rng(1).standard_normal((self.size, block)))
+        return self.newest == 0
+
     def eigenpairs(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the eigenvalues of T, descending, and its eigenvectors."""
         values, vectors = linalg.eigh(self.T[: self.k, : self.k], check_finite=False)
@@ -229,6 +289,25 @@ def _converged(gammas: np.ndarray, residuals: np.ndarray, d: int, tol: float) ->
     limits = np.full(len(residuals), tol * gammas[d - 1])
     limits[d:] = math.sqrt(tol) * gammas[d - 1]
     return bool(np.all(residuals <= limits))
+
+
+def _many(gammas: np.ndarray, noise: float) -> int:
+    return int(np.sum(gammas > noise * np.abs(gammas).max()))
+
+
+def _rounded(
+    gammas: np.ndarray, residuals: np.ndarray, d: int, tol: float, noise: float
+) -> bool:
+    """Judge an exhausted K: what its positive modes lack must be round-off.
+
+    A K-norm is the root of a form with an error of `noise`, so residuals have a floor;
+    one of sqrt(noise gamma_1 gamma_j) moves gamma_j by noise gamma_1.
+    """
+    top = float(np.abs(gammas).max())
+    found = gammas[: min(d, _many(gammas, noise))]
+    floor = np.minimum(np.sqrt(noise * top * found), min(10 * noise**0.5, 1e-3) * found)
+    limits = np.maximum(tol * found, floor)
+    return bool(np.all(residuals[: len(found)] <= limits))
 
 
 def _wait(history: list[tuple[int, float]], tol: float) -> int:

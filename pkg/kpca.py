@@ -14,7 +14,12 @@ import numpy as np
 from jaxtyping import Float
 
 from pkg import _check, _factor, _kernel_checks, _krylov
-from pkg._contrastive import ContrastiveModes, from_embeddings, from_factor
+from pkg._contrastive import (
+    ContrastiveModes,
+    from_factor,
+    from_kernel,
+    from_products,
+)
 
 __all__ = [
     "ContrastiveKernelPCA",
@@ -61,11 +66,15 @@ def fit(
         is compressed when full. "cholesky": pivoted Cholesky and the eigenpairs of
         L^T P L / (2n). "dense": the same after a spectral cut-off, the slowest and the
         reference. "auto": "krylov" for a callable and for d <= n / 10 of more than 750
-        pairs, else "cholesky"; `method` of the result says which.
+        pairs, else "cholesky"; `method` of the result says which, and "cholesky, after
+        krylov" where K is so singular that "krylov" did not converge.
     tol : float
-        For "krylov": stop when every K-norm residual is below tol gamma_d. The gammas
-        are then right to about tol^2, their spans to tol over the gap. Products in
-        float32 reach no less than 1e-4, and stop there.
+        For "krylov": stop when every residual P K a_j / (2n) - gamma_j a_j is below
+        tol gamma_d in the K-norm, ||u||_K^2 = u^T K u, where P K a_j = 2n gamma_j a_j
+        is wanted. The gammas are then right to tol gamma_d, and to about tol^2 gamma_d
+        where gaps are wide; spans to tol over the gap. Products in float32 reach no
+        less than 1e-4, and stop there. Where K is exhausted first, round-off may leave
+        more, but not the 1e-4th part of gamma_j.
 
     Returns
     -------
@@ -74,11 +83,13 @@ def fit(
     Raises
     ------
     ValueError
-        If K is not finite, symmetric and positive semi-definite (-1e-6 of its largest
-        eigenvalue is no round-off; "krylov" sees only the directions it meets), has an
-        odd number of rows, or has fewer than `d` positive modes: ask for fewer.
+        If K is not finite, symmetric and positive semi-definite, has an odd number of
+        rows, or has fewer than `d` positive modes: ask for fewer. An eigenvalue below
+        -1e-6 of the largest is taken for no round-off. "krylov" sees only the
+        directions it meets.
     RuntimeError
-        If "krylov" does not reach `tol` in 500 passes.
+        If "krylov", asked for or given a callable, does not reach `tol` in 500 passes,
+        or loses directions of a singular K twice.
 
     Warns
     -----
@@ -96,18 +107,24 @@ def fit(
     tol = float(_check.positive("tol", tol, ndim=0))
     if callable(K):
         return _fit_product(K, d, n, method, tol)
-    single = getattr(K, "dtype", None) in (np.float32, np.float16)
-    K = _kernel_checks.matrix(K, n)
+    single = _kernel_checks.single("K", K)
+    K = _kernel_checks.matrix(K, n, single)
     size = len(K)
     d = None if d is None else _kernel_checks.count(d, size // 2)
-    if method == "auto":
-        few = d is not None and size > 1500 and 20 * d <= size
-        method = "krylov" if few else "cholesky"
-    if method == "krylov":
-        # K is its own transpose, and BLAS is faster with the large factor last.
-        modes = _krylov_modes(lambda V: (V.T @ K).T, size, d, tol, EPS32 / 10 * single)
-    else:
-        modes = _factor_modes(K, d, method, max(size * EPS, EPS32 * single))
+    few = d is not None and size > 1500 and 20 * d <= size
+    modes, said = None, "cholesky" if method == "auto" else method
+    if method == "krylov" or (method == "auto" and few):
+        try:
+            # K is its own transpose, and BLAS is faster with the large factor last.
+            modes = from_products(
+                lambda V: (V.T @ K).T, size, d, tol, EPS32 / 10 * single
+            )
+        except _krylov.Unsettled:
+            if method == "krylov":
+                raise
+            said = "cholesky, after krylov"
+    if modes is None:
+        modes = from_kernel(K, d, said, max(size * EPS, EPS32 * single))
     if single:
         _kernel_checks.doubt_single(modes.gammas)
     return modes
@@ -139,8 +156,8 @@ def fit_features(
     Raises
     ------
     ValueError
-        If the shapes differ, an entry is not finite, or there are fewer than `d`
-        positive modes: ask for fewer.
+        If the shapes differ, an entry is not finite, squares leave float64, or there
+        are fewer than `d` positive modes: ask for fewer.
 
     Warns
     -----
@@ -152,6 +169,11 @@ def fit_features(
     size, m = Phi.shape
     d = None if d is None else _kernel_checks.count(d, size // 2)
     scale = _kernel_checks.scale("phi", np.abs(Phi).max())
+    if not np.finfo(np.float64).tiny <= scale * scale < np.inf:
+        raise ValueError(
+            f"`phi` has entries up to {scale:.1e}, whose squares leave float64; divide "
+            "both by it"
+        )
     Phi /= scale
     if m < size:
         rank = _factor.cholesky(Phi.T @ Phi, size * EPS).shape[1]
@@ -173,16 +195,17 @@ def fit_low_rank(
 ) -> ContrastiveModes:
     """Find contrastive modes from a few columns of the kernel: an approximation.
 
-    K is replaced by L L^T of the given rank, which never exceeds K: the gammas are
-    never too high, and the result says as `error` which share of K's trace is missing.
+    K is replaced by L L^T of the given rank. K - L L^T has no negative eigenvalue: the
+    gammas are never too high, and the result says as `error` which share of K's trace
+    is missing.
     Its step times and trajectories come with a warning. Where K can be multiplied some
     ten times, `fit` is exact. Introduced in chapter 7.
 
     Parameters
     ----------
     K : (2n, 2n), or a callable that returns columns
-        A kernel matrix, or indices (b,) -> K[:, indices] (2n, b). Only the columns of
-        the landmarks and the diagonal are read.
+        A kernel matrix, or indices (b,) -> K[:, indices] (2n, b). A matrix is checked
+        whole, as by `fit`; of a callable only the columns of the landmarks are read.
     d : int
         How many modes.
     rank : int
@@ -191,7 +214,7 @@ def fit_low_rank(
         "pivoted": each the point that the others explain worst (pivoted Cholesky), the
         better choice. "uniform": drawn at random (Nystrom's method), all in one call.
     diagonal : (2n,), optional
-        The diagonal of K; a callable needs it.
+        The diagonal of K; a callable needs it, and a matrix has its own.
     rng : np.random.Generator, optional
         Draws uniform landmarks.
 
@@ -202,7 +225,7 @@ def fit_low_rank(
     Raises
     ------
     ValueError
-        If a column is not finite, the diagonal is negative, `rank` is below `d`, or the
+        If K is no kernel, as far as it is read, `rank` is below `d`, or the
         approximation has fewer than `d` positive modes: raise the rank.
 
     Warns
@@ -223,26 +246,31 @@ def fit_low_rank(
             )
         columns = K
     else:
-        matrix = _kernel_checks.even(_check.finite("K", K, ndim=2), None)
-        diagonal = matrix.diagonal()
+        if diagonal is not None:
+            raise ValueError("`diagonal` goes with columns; a matrix has its own")
+        dtype = np.float32 if _kernel_checks.single("K", K) else np.float64
+        matrix = _kernel_checks.matrix(K, None, dtype == np.float32)
+        diagonal = np.maximum(matrix.diagonal(), 0.0)  # round-off, as was checked
 
         def columns(indices: np.ndarray) -> np.ndarray:
-            return matrix[:, indices]
+            return matrix[:, indices].astype(dtype, copy=False)
 
     diagonal = _check.nonnegative("diagonal", diagonal, ndim=1)
-    size = len(_kernel_checks.even(diagonal, None))
+    size = len(_kernel_checks.even(diagonal, None, "diagonal"))
     d = _kernel_checks.count(d, size // 2)
     rank = _check.count("rank", rank, low=d, high=size)
     scale = _kernel_checks.scale("K", diagonal.max())
 
     def scaled(indices: np.ndarray) -> np.ndarray:
-        found = _check.finite("columns of K", columns(indices), ndim=2)
+        given = columns(indices)
+        single = _kernel_checks.single("columns of K", given)
+        found = _check.finite("columns of K", given, ndim=2)
         if found.shape != (size, len(indices)):
             raise ValueError(
                 f"`K` must return ({size}, {len(indices)}) for {len(indices)} indices; "
                 f"got {found.shape}"
             )
-        return found / scale
+        return (found / scale).astype(np.float32 if single else np.float64, copy=False)
 
     if landmarks == "pivoted":
         L = _factor.pivoted(scaled, diagonal / scale, rank)
@@ -275,6 +303,8 @@ class ContrastiveKernelPCA:
         After `fit`.
     x_ : (2n, m)
         The views it was fitted to.
+    kernel_ : callable
+        The kernel it was fitted with.
     """
 
     def __init__(self, kernel: Callable[..., np.ndarray], d: int = 2) -> None:
@@ -284,15 +314,21 @@ class ContrastiveKernelPCA:
         self, x: Float[np.ndarray, "n m"], x_prime: Float[np.ndarray, "n m"]
     ) -> "ContrastiveKernelPCA":
         """Find the modes of pairs: row i of `x` with row i of `x_prime`."""
-        self.x_ = np.concatenate(_check.paired("x", x, "x_prime", x_prime))
-        self.modes_ = fit(self.kernel(self.x_), self.d)
+        if not callable(self.kernel):
+            raise ValueError(
+                f"`kernel` is {self.kernel!r}, which cannot be called; pass a function "
+                "(x, y=None) -> kernel matrix, as pkg.kernels.rbf"
+            )
+        views = np.concatenate(_check.paired("x", x, "x_prime", x_prime))
+        modes = fit(self.kernel(views), self.d)
+        self.modes_, self.x_, self.kernel_ = modes, views, self.kernel
         return self
 
     def transform(self, x: Float[np.ndarray, "q m"]) -> Float[np.ndarray, "q d"]:
         """Embed new points."""
         if not hasattr(self, "modes_"):
             raise ValueError("ContrastiveKernelPCA is not fitted; call fit first")
-        return self.modes_.embed(self.kernel(_check.finite("x", x, ndim=2), self.x_))
+        return self.modes_.embed(self.kernel_(_check.finite("x", x, ndim=2), self.x_))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments, as scikit-learn asks for them."""
@@ -321,7 +357,9 @@ def _fit_product(
         )
 
     def checked(V: np.ndarray) -> np.ndarray:
-        found = np.asarray(product(V))
+        # A copy: a product that works in place does not reach the solver's own.
+        found = np.asarray(product(V.copy(order="K")))
+        _kernel_checks.single("K @ V", found)
         if found.shape != V.shape:
             raise ValueError(
                 f"`K` must return the shape that it is given, {V.shape}; got "
@@ -330,53 +368,4 @@ def _fit_product(
         _check.finite("K @ V", found)
         return found
 
-    return _krylov_modes(checked, 2 * _check.count("n", n), d, tol)
-
-
-def _krylov_modes(
-    product: Callable[[np.ndarray], np.ndarray],
-    size: int,
-    d: int | None,
-    tol: float,
-    noise: float = 0.0,
-) -> ContrastiveModes:
-    if d is None:
-        raise ValueError("`d` is missing; 'krylov' finds only the largest modes")
-    d, scale = _kernel_checks.count(d, size // 2), 0.0
-
-    def scaled(V: np.ndarray) -> np.ndarray:
-        nonlocal scale
-        found = product(V)
-        scale = scale or _kernel_checks.scale("K", np.abs(found).max())
-        return found / scale
-
-    ritz = _krylov.solve(scaled, size, d, tol=tol, noise=noise)
-    _kernel_checks.refuse_indefinite(ritz.lowest, ritz.noise)
-    _kernel_checks.refuse_missing(d, ritz.n_positive)
-    if ritz.single:
-        _kernel_checks.doubt_single(ritz.gammas[:d])
-    F = ritz.images / np.sqrt(ritz.gammas[:d])
-    return from_embeddings(
-        F,
-        ritz.gammas * scale,
-        n_positive=ritz.n_positive,
-        rank=ritz.rank,
-        residuals=ritz.residuals * scale,
-        passes=ritz.passes,
-        method="krylov",
-    )
-
-
-def _factor_modes(
-    K: np.ndarray, d: int | None, method: str, noise: float
-) -> ContrastiveModes:
-    scale = _kernel_checks.scale("K", K.diagonal().max())
-    K = K / scale
-    if method == "cholesky":
-        L = _factor.cholesky(K, noise)
-        missing, limit = _factor.unexplained(K, L), len(K) * noise
-    else:
-        L, lowest = _factor.spectral(K, noise)
-        missing, limit = -lowest, noise
-    _kernel_checks.refuse_indefinite(-missing, limit)
-    return from_factor(L, d, scale, L.shape[1], method)
+    return from_products(checked, 2 * _check.count("n", n), d, tol)

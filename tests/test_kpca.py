@@ -7,12 +7,13 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 from sklearn.base import clone
 
-from pkg import _krylov, data, dynamics, kernels, kpca, spectra, views
+from pkg import _kernel_checks, _krylov, data, dynamics, kernels, kpca, spectra, views
 
 METHODS = ("dense", "cholesky", "krylov")
 rbf = partial(kernels.rbf, length_scale=2.0)
@@ -220,6 +221,67 @@ def test_ties_beyond_the_block_are_all_found():
         modes = kpca.fit(np.eye(60), 30, method=method)
         np.testing.assert_allclose(modes.gammas, np.full(30, 1 / 60), rtol=1e-12)
     assert modes.n_positive == 30 and modes.rank == 60  # Krylov exhausted K
+
+
+def twice(B):
+    """The kernel of equal views."""
+    return np.block([[B, B], [B, B]])
+
+
+def flat(rng, size, values):
+    Q, _ = np.linalg.qr(rng.standard_normal((size, len(values))))
+    B = (Q * values) @ Q.T
+    return twice((B + B.T) / 2)
+
+
+SINGULAR = {
+    "flat": (lambda rng: flat(rng, 400, np.linspace(1, 0.8, 150)), 10),
+    "ties": (
+        lambda rng: twice(np.diag(np.r_[np.full(40, 2.0), np.linspace(1, 0.5, 160)])),
+        30,
+    ),
+    "repeated": (
+        lambda rng: kernels.rbf(
+            np.tile(rng.standard_normal((100, 4)), (8, 1)), length_scale=0.1
+        ),
+        10,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SINGULAR)
+def test_live_directions_of_a_singular_kernel_are_not_taken_for_null(name, rng):
+    """Other eigenvalues lie away from zero; ties are more than a block holds."""
+    make, d = SINGULAR[name]
+    K = make(rng)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of small gaps
+        modes = kpca.fit(K, d, method="krylov")
+        expected = kpca.fit(K, d, method="dense")
+    # In a cluster of gammas a single one is settled less well.
+    rtol = 1e-5 if name == "repeated" else 1e-8
+    np.testing.assert_allclose(modes.gammas, expected.gammas, rtol=rtol)
+    np.testing.assert_allclose(correlation(modes), np.eye(d), atol=1e-8)
+    assert modes.rank in (None, expected.rank)
+    assert modes.n_positive in (None, expected.n_positive)
+
+
+def test_modes_below_the_round_off_of_krylov_come_from_cholesky_or_not_at_all(rng):
+    """A wide kernel on a few dimensions: gamma_34 is 1e-13 of gamma_1."""
+    x = rng.standard_normal((800, 3))
+    K, d = kernels.rbf(stacked(x, x), length_scale=30.0), 20
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        modes = kpca.fit(K, d)
+        expected = kpca.fit(K, d, method="cholesky")
+        assert modes.method == "cholesky, after krylov"
+        np.testing.assert_array_equal(modes.gammas, expected.gammas)
+        for call in (
+            lambda: kpca.fit(K, d, method="krylov"),
+            lambda: kpca.fit(lambda V: K @ V, d, n=800),
+        ):
+            with pytest.raises(RuntimeError, match=r"residuals of \S+ gamma_1; ask"):
+                call()
 
 
 # --- training ----------------------------------------------------------------------
@@ -569,7 +631,96 @@ def test_a_solve_that_does_not_converge_says_so(monkeypatch, pictures):
         kpca.fit(pictures[2], 10, method="krylov")
 
 
+def overwriting(V):
+    V *= 2.0
+    return V
+
+
+def test_a_product_may_work_in_place():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        modes = kpca.fit(overwriting, 2, n=4)
+    np.testing.assert_allclose(modes.gammas, 2 / 8, rtol=1e-12)
+
+
+def test_round_off_of_float32_in_the_symmetry_is_mended(pictures):
+    K = pictures[2]
+    crooked = (K * (1 + 1e-7 * np.triu(np.ones_like(K), 1))).astype(np.float32)
+    assert np.abs(crooked - crooked.T).max() > 1e-8 * K.max()
+    exact = kpca.fit(K, 6).gammas
+    np.testing.assert_allclose(kpca.fit(crooked, 6).gammas, exact, rtol=1e-6)
+    low = kpca.fit_low_rank(crooked, 6, rank=400)
+    np.testing.assert_allclose(low.gammas, exact, rtol=1e-5)
+    assert _kernel_checks.single("K", torch.from_numpy(crooked))
+
+
+def test_a_failed_fit_leaves_the_estimator_as_it_was(rng):
+    x, x_prime = pairs(rng, 20, 4)
+    estimator = kpca.ContrastiveKernelPCA(rbf, d=3).fit(x, x_prime)
+    before = estimator.transform(x)
+    estimator.set_params(kernel=kernels.linear, d=90)
+    with pytest.raises(ValueError, match="asked for 90 modes"):
+        estimator.fit(x[:5], x_prime[:5])
+    np.testing.assert_array_equal(estimator.transform(x), before)
+
+
+BEYOND = np.eye(6) + 3.0 * np.roll(np.eye(6), 3, axis=0)
+
 REFUSALS = {
+    "a kernel of zero diagonal": (
+        lambda: kpca.fit(np.array([[0.0, 1.0], [1.0, 0.0]]), 1),
+        "`K` is not a kernel: it is indefinite, since its diagonal is zero",
+    ),
+    "a negative product": (
+        lambda: kpca.fit(lambda V: -V, 2, n=4),
+        "`K` is not a kernel: it is indefinite",
+    ),
+    "half a pair": (
+        lambda: kpca.fit(np.eye(6), 2, n=2.5),
+        "`n` must be a whole number; got 2.5",
+    ),
+    "float16": (
+        lambda: kpca.fit(np.eye(6, dtype=np.float16), 2),
+        "`K` is in float16, too coarse for a kernel",
+    ),
+    "complex numbers": (
+        lambda: kpca.fit(np.eye(6, dtype=complex), 2),
+        "`K` must be real numbers; got complex128",
+    ),
+    "features too large to square": (
+        lambda: kpca.fit_features(np.full((3, 2), 1e170), np.full((3, 2), 1e170)),
+        "`phi` has entries up to 1.0e+170, whose squares leave float64",
+    ),
+    "features too small to square": (
+        lambda: kpca.fit_features(np.full((3, 2), 1e-170), np.full((3, 2), 1e-170)),
+        "`phi` has entries up to 1.0e-170, whose squares leave float64",
+    ),
+    "an asymmetric matrix for a low rank": (
+        lambda: kpca.fit_low_rank(spoiled(1, 6, 1e-3), 2, rank=4),
+        "`K` must be symmetric",
+    ),
+    "a wide matrix for a low rank": (
+        lambda: kpca.fit_low_rank(np.ones((4, 6)), 2, rank=4),
+        "`K` must be square",
+    ),
+    "an indefinite matrix for a low rank": (
+        lambda: kpca.fit_low_rank(BEYOND, 2, rank=6),
+        "`K` is not a kernel: its columns explain more than its diagonal holds",
+    ),
+    "a matrix and a diagonal": (
+        lambda: kpca.fit_low_rank(np.eye(6), 2, rank=4, diagonal=np.ones(6)),
+        "`diagonal` goes with columns; a matrix has its own",
+    ),
+    "a diagonal of odd length": (
+        lambda: kpca.fit_low_rank(
+            lambda i: np.eye(5)[:, i], 2, rank=4, diagonal=np.ones(5)
+        ),
+        "`diagonal` must have an even number of rows",
+    ),
+    "a kernel by name": (
+        lambda: kpca.ContrastiveKernelPCA("rbf").fit(np.eye(4), np.eye(4)),
+        "`kernel` is 'rbf', which cannot be called",
+    ),
     "a number missing in the upper triangle": (
         lambda: kpca.fit(spoiled(1, 6, np.nan), 2),
         "`K` must be finite; entry (1, 6) is nan",
