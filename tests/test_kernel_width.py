@@ -140,6 +140,9 @@ def test_the_sentence_tells_a_narrow_kernel_from_a_wide_one(kernel):
     assert "at least 7 more modes are within a factor five" in said[0]
     against = -np.min(arrays()["negatives"][0]) / arrays()["gammas"][0, 0]
     assert f"{100 * against:.0f} % of it" in said[0]
+    square = np.sort(arrays()["embeddings"][0][:, 0] ** 2)[::-1]
+    views = 1 + np.argmax(np.cumsum(square) >= square.sum() / 2)
+    assert f"Mode 1 sits on {views} views" in said[0] and "bump" not in said[0]
     assert "Mode 1 is a bump" in said[1]
     assert "Mode 1 is spread out" in said[2]
     assert "no other mode is within a factor five" in said[2]
@@ -282,10 +285,38 @@ def test_other_modes_can_be_looked_at(show):
     page = show(figure(index=6, d=2))
     page.control("modes-2").check()
     assert "modes 2 and 3" in page.told()
-    assert "beyond d are never learned" in page.told()
+    assert "those beyond d are never learned" in page.told()
     hollow = page.tab.locator("[data-picture='points'] .kw-hollow")
     drawn = [hollow.nth(k).get_attribute("d") for k in range(3)]
     assert any(drawn)  # a second mode changes sign somewhere
+
+
+@pytest.mark.browser
+def test_a_mode_that_d_leaves_out_is_told_when_d_moves(show):
+    page = show(figure(index=6, d=2))
+    assert "beyond d" not in page.told()
+    page.control("d").focus()
+    page.tab.keyboard.press("ArrowLeft")
+    assert "those beyond d are never learned" in page.told()
+
+
+@pytest.mark.browser
+def test_the_end_of_the_axis_is_not_the_end_of_training(show):
+    page = show(figure(index=8))  # the fourth mode needs longer
+    assert (
+        page.control("time").get_attribute("aria-valuetext") == "end of the time shown"
+    )
+
+
+@pytest.mark.browser
+def test_controls_stay_where_they_are_as_the_sentence_changes(show):
+    page = show(figure(index=6, d=1), width=800)
+    tops = set()
+    for key in ("Home", *["ArrowRight"] * 8):
+        page.control("width").focus()
+        page.tab.keyboard.press(key)
+        tops.add(page.control("width").bounding_box()["y"])
+    assert len(tops) == 1
 
 
 @pytest.mark.browser

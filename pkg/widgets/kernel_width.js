@@ -7,7 +7,7 @@ import {
   addChoice, addKey, addPanel, addRow, addSentence, addSlider,
 } from "./controls.js";
 import { make, put } from "./draw.js";
-import { stage, timeAxis, timeWords, unpack, widthWords } from "./kernel_width_math.js";
+import { beyond, stage, timeAxis, timeWords, unpack, widthWords } from "./kernel_width_math.js";
 import { createEnds, createScatter, halfWidth } from "./kernel_width_pictures.js";
 import { mount } from "./mount.js";
 import { digits, gammaName, lowered } from "./words.js";
@@ -31,12 +31,12 @@ function render(context) {
     change({ time: time >= 0.999 * view.scene.axis.high ? null : time }, done);
   view.chart = createChart(figure.root, { onMarker: setTime });
   addKey(figure.root, [["theory", "predicted"], ["time", "step time τ"],
-    ["beyond", "mode not learned, or negative"]]);
+    ["beyond", "mode beyond d, or negative"]]);
   const key = make("p", { class: "sf-key kw-key" }, figure.root);
   for (const k of [0, 1, 2]) make("span", { class: `kw-${k}`, text: "●■▲"[k] }, key);
   put(make("span", {}, key), { text: "the three clusters, in colours of their own (not those of modes)" });
   put(make("span", { class: "kw-hand" }, key), { text: "○" });
-  put(make("span", {}, key), { text: "width of the kernel" });
+  put(make("span", {}, key), { text: "the radius is the width of the kernel; a wide one leaves the picture" });
   view.told = addSentence(figure.root);
   view.controls = addControls(view, change, setTime);
   figure.onWidth((width) => {
@@ -86,17 +86,19 @@ function addControls(view, change, setTime) {
     const text = digits(scene.width);
     width.set(state.index, { text, spoken: `width ${text}` });
     d.set(state.d);
-    const spoken = state.time === null ? "after training" : `flow time ${digits(scene.now)}`;
-    time.set(place(scene.now), { text: state.time === null ? "the end" : digits(scene.now), spoken });
+    // A mode may need longer than the axis is: then its right end is not the end of training.
+    const end = scene.learned < scene.d ? "end of the time shown" : "after training";
+    const last = state.time === null;
+    time.set(place(scene.now), { text: last ? "the end" : digits(scene.now),
+      spoken: last ? end : `flow time ${digits(scene.now)}` });
     modes.set(String(state.first));
   };
 }
 
-function modeWords({ first, gammas }) {
+function modeWords({ first, d }) {
   const [one, two] = [first, first + 1];
-  const beyond = gammas.length < two ? " Of these, modes beyond d are never learned." : "";
   return `Embedding drawn in modes ${one} and ${two}; the marks in the plane are as large as ` +
-    `mode ${one} is there, hollow where it is negative.${beyond}`;
+    `mode ${one} is there, hollow where it is negative.${beyond(first, d)}`;
 }
 
 /** Draw everything; `words` tells what has changed. */

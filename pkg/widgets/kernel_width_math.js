@@ -8,6 +8,7 @@ import { digits, lowered, plural } from "./words.js";
 const LEVELS = 2 ** 15 - 1; // of a packed number, as in pkg/_kernel_width.py
 const SHOWN = 4; // modes whose embeddings are packed
 const POINTS = 160;
+const FEW = 4; // views: two pairs
 const LATEST = 1e4; // times the earliest step: where the time axis ends
 
 /**
@@ -72,6 +73,18 @@ export function shares(values, labels) {
 }
 
 /**
+ * How many views hold half of a mode's square: few where it is an accident of some pair.
+ *
+ * @param {number[]} values
+ * @returns {number}
+ */
+export function holders(values) {
+  const squares = values.map((value) => value * value).sort((a, b) => b - a);
+  let left = 0.5 * squares.reduce((sum, square) => sum + square, 0);
+  return squares.findIndex((square) => (left -= square) <= 0) + 1;
+}
+
+/**
  * Median distance between the two views of a pair.
  *
  * @param {number[][]} views
@@ -112,7 +125,7 @@ export function stage({ frames, s0, index, d, first, time }, levels = unpack(fra
     all: frames.gammas[index],
     negatives: frames.negatives[index],
     embedding: [first - 1, first].map((mode) => final[mode].map((v) => v * grown[mode])),
-    shares: shares(final[0], frames.labels),
+    shares: shares(final[0], frames.labels), few: holders(final[0]),
     learned: taus.filter((tau) => tau <= axis.high).length,
     apart: pairDistance(frames.views),
   };
@@ -124,10 +137,13 @@ export function stage({ frames, s0, index, d, first, time }, levels = unpack(fra
  * @param {Object} scene As `stage` returns it.
  * @returns {string}
  */
-export function widthWords({ width, apart, all, negatives, shares: parts, learned, d }) {
+export function widthWords(scene) {
+  const { width, apart, all, negatives, shares: parts, few, learned, first, d } = scene;
   const compared = width < 0.8 * apart ? "less than" : width > 1.25 * apart ? "more than" : "about";
   const most = Math.max(...parts);
-  const where = most > 0.8
+  const where = compared === "less than" || few <= FEW
+    ? `Mode 1 sits on ${plural(few, "view")}, which ${few === 1 ? "holds" : "hold"} half of its square`
+    : most > 0.8
     ? `Mode 1 is a bump: ${percent(most)} of its square lies in one cluster`
     : `Mode 1 is spread out: no cluster holds more than ${percent(most)} of its square`;
   const strong = all.filter((gamma) => gamma > 0.2 * all[0]).length;
@@ -140,7 +156,13 @@ export function widthWords({ width, apart, all, negatives, shares: parts, learne
     `eigenvalue is ${against < 0.001 ? "next to zero" : `−${percent(against)} of it`}. ` +
     (learned < d
       ? `Of ${plural(d, "output")} ${learned} learn in the time shown: the loss stays near ${d - learned}.`
-      : `${d === 1 ? "The one output learns" : `All ${d} outputs learn`} in the time shown.`);
+      : `${d === 1 ? "The one output learns" : `All ${d} outputs learn`} in the time shown.`) +
+    beyond(first, d);
+}
+
+/** Said where the picture shows modes that no output is left for. */
+export function beyond(first, d) {
+  return d < first + 1 ? " Of the modes drawn, those beyond d are never learned." : "";
 }
 
 function percent(share) {
