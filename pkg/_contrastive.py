@@ -244,7 +244,10 @@ def from_products(
     tol: float,
     noise: float = 0.0,
 ) -> ContrastiveModes:
-    """Return the `d` largest modes of K, 2n = `size`, from V -> K V alone."""
+    """Return the `d` largest modes of K, 2n = `size`, from V -> K V alone.
+
+    Parameters are otherwise those of `_krylov.solve`.
+    """
     if d is None:
         raise ValueError("`d` is missing; 'krylov' finds only the largest modes")
     d, scale = _kernel_checks.count(d, size // 2), 0.0
@@ -283,7 +286,11 @@ def from_products(
 def from_kernel(
     K: np.ndarray, d: int | None, method: str, noise: float
 ) -> ContrastiveModes:
-    """Return modes of a kernel matrix: by its eigenpairs, or by pivoted Cholesky."""
+    """Return modes of a kernel matrix: by its eigenpairs, or by pivoted Cholesky.
+
+    Parameters are those of `kpca.fit`; pivots and eigenvalues below `noise` times the
+    largest are cut off.
+    """
     scale = _kernel_checks.scale("K", K.diagonal().max())
     K = K / scale
     if method != "dense":

@@ -31,7 +31,8 @@ def matrix(K: np.ndarray, n: int | None, single: bool) -> np.ndarray:
     """Check a whole kernel matrix, in tiles; a copy only where something must change.
 
     Solvers read one triangle, and would not see a fault in the other. `single` says
-    that K was built in float32, whose round-off is larger.
+    that K was built in float32, whose round-off is larger. Parameters are otherwise
+    those of `kpca.fit`; the result is K in float64.
     """
     n = None if n is None else _check.count("n", n)
     K = even(_check.finite("K", K, ndim=2), n)
@@ -71,7 +72,10 @@ def _asymmetry(K: np.ndarray, tile: int = 256) -> float:
 
 
 def even(rows: np.ndarray, n: int | None, name: str = "K") -> np.ndarray:
-    """Return `rows`; refuse an odd number of them, or one that is not 2n."""
+    """Return `rows`; refuse an odd number of them, or one that is not 2n.
+
+    Parameters are checked only in their length, and `name` is for the message.
+    """
     if len(rows) % 2 or (n is not None and len(rows) != 2 * n):
         wanted = "an even number of" if n is None else f"2 n = {2 * n}"
         raise ValueError(
