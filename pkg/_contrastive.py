@@ -43,8 +43,8 @@ class ContrastiveModes:
         positive mode follows.
     residuals : (d,)
         K-norms of P K a_j / (2n) - gamma_j a_j, as the solver measured them, where
-        ||u||_K^2 = u^T K u and F_j is K a_j over its scale: P K a_j = 2n gamma_j a_j
-        holds if nothing is left.
+        ||u||_K^2 = u^T K u and a_j = sqrt(gamma_j) times column j of `dual`; zero if
+        P K a_j = 2n gamma_j a_j holds exactly.
     passes : int
         Blocks for which K was multiplied; 0 for methods that factor it.
     method : str

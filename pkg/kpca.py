@@ -74,7 +74,8 @@ def fit(
         is wanted. The gammas are then right to tol gamma_d, and to about tol^2 gamma_d
         where gaps are wide; spans to tol over the gap. Products in float32 reach no
         less than 1e-4, and stop there. Where K is exhausted first, round-off may leave
-        more, but not the 1e-4th part of gamma_j.
+        more, up to gamma_j / 1000; and where a singular K has clusters of nearly equal
+        gammas, "krylov" has been seen to be off by 2e-5: use "cholesky" there.
 
     Returns
     -------
