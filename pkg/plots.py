@@ -131,7 +131,7 @@ def draw_captured(
     ax.plot(np.median(captured, axis=0), rows, "|", color=INK, markersize=14, mew=2)
     ax.axvline(chance, color="#999999", linewidth=1.0)
     ax.set(xlim=(0, 1.02), xlabel="captured", yticks=rows, yticklabels=labels)
-    ax.invert_yaxis()
+    ax.set_ylim(len(rows) - 0.5, -0.5)  # the first row on top, on shared axes, too
     return ax
 
 
