@@ -92,7 +92,8 @@ def run(
     """
     recipe = get(name)
     roots = _folders_of(recipe, root)
-    started = time.perf_counter()
+    # Before the run: a room that is edited meanwhile is not the one that made it.
+    code, started = _code(recipe), time.perf_counter()
     runs, arrays, said = recipe.make(recipe.config, roots, progress=progress)
     meta = {
         "config": dict(recipe.config),
@@ -104,7 +105,7 @@ def run(
         "device": f"{os.cpu_count()} cores, {platform.machine()} CPU",
         "seconds": round(time.perf_counter() - started, 1),
         "made": datetime.date.today().isoformat(),
-        "code": _code(recipe),
+        "code": code,
     }
     return Record(name=name, runs=runs, arrays=arrays, meta=meta)
 

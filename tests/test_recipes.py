@@ -126,6 +126,20 @@ def test_leaving_modes_out_of_the_flow_changes_no_step():
     np.testing.assert_allclose(kept["measured"], times, rtol=2e-3)
 
 
+def test_a_room_edited_during_a_run_did_not_make_the_record(small, monkeypatch):
+    """The hash is that of the code which was loaded, not of what lies there after."""
+    state = {"flow": "before"}
+
+    def make(*arguments, **options):
+        state["flow"] = "after"  # somebody saves the room
+        return (), {}, "nothing"
+
+    recipe = dataclasses.replace(small, make=make)
+    monkeypatch.setattr(recipes, "RECIPES", {"tiny": recipe})
+    monkeypatch.setattr(recipes, "_code", lambda recipe: dict(state))
+    assert recipes.run("tiny", progress=False).meta["code"] == {"flow": "before"}
+
+
 def test_what_an_augmentation_leaves_is_what_its_mean_view_keeps():
     """Grey shrinks what is colour alone; a mirror takes what is odd; none is none."""
     config = recipes.get("spectra-augmentations").config
