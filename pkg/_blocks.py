@@ -31,7 +31,9 @@ def budget(memory_gb: float | None, device: torch.device) -> float:
     return free / 2
 
 
-def block_size(n: int, needed: Callable[[int], float], most: float) -> int:
+def block_size(
+    n: int, needed: Callable[[int], float], most: float, instead: str
+) -> int:
     """Find the largest equal share of n points that fits.
 
     Parameters
@@ -42,6 +44,8 @@ def block_size(n: int, needed: Callable[[int], float], most: float) -> int:
         Bytes that a block of so many points takes.
     most : float
         Bytes that may be taken.
+    instead : str
+        What to advise that takes less.
 
     Returns
     -------
@@ -59,8 +63,7 @@ def block_size(n: int, needed: Callable[[int], float], most: float) -> int:
     raise MemoryError(
         f"even one point at a time takes {needed(1) / GB:.3g} GB, and `memory_gb` "
         f"allows {most / GB:.3g}. If there is more, pass memory_gb="
-        f"{1.1 * needed(1) / GB:.2g}; or pass fewer points; or use `ntk.sketch`, which "
-        "needs no matrix of all pairs"
+        f"{1.1 * needed(1) / GB:.2g}; or pass fewer points; or {instead}"
     )
 
 

@@ -4,10 +4,11 @@ A rule returns one entry for each trainable parameter: a tuple of matrices whose
 belong to the samples. Row i of the gradient is the outer product of the rows i, so that
 the inner products of two gradients are the entrywise product of the matrices' own. A
 linear layer never builds its gradient this way: inner products of inputs times inner
-products of cotangents are all it needs.
+products of what its results are worth are all it takes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,12 +17,28 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 Factors = tuple[Tensor, ...]  # each (n, k_i); a gradient has the product of all k_i
-# (layer, names of its trainable parameters, input (n, ...), cotangent (n, ...))
+# (layer, names of its trainable parameters, input (n, ...), worth of output (n, ...))
 Rule = Callable[[Any, tuple[str, ...], Tensor, Tensor], dict[str, Factors]]
 
 
-def rule_for(layer: Any, seen: Tensor) -> Rule:
-    """Choose the rule of a layer; `any_layer` where no faster one is known."""
+def rule_for(layer: Any, names: tuple[str, ...], seen: Tensor) -> Rule:
+    """Choose the rule of a layer; `any_layer` where no faster one is known.
+
+    Parameters
+    ----------
+    layer : nn.Module
+    names : tuple of str
+        Its trainable parameters.
+    seen : (n, ...)
+        What goes into it.
+
+    Returns
+    -------
+    Rule
+    """
+    # Pruned, or normalised: its weight is made of other parameters.
+    if not {*names} <= {"weight", "bias"}:
+        return any_layer
     # The exact type: a subclass may compute something else.
     if type(layer) is nn.Linear:
         return linear
@@ -55,23 +72,23 @@ def gram(left: Factors, right: Factors) -> Tensor:
 
 
 def linear(
-    layer: nn.Linear, names: tuple[str, ...], seen: Tensor, back: Tensor
+    layer: nn.Linear, names: tuple[str, ...], seen: Tensor, worth: Tensor
 ) -> dict[str, Factors]:
-    """Row i of the weight's gradient is back_i seen_i^T, summed over positions.
+    """Row i of the weight's gradient is worth_i seen_i^T, summed over positions.
 
     Parameters and result are those of every `Rule`.
     """
     rows: dict[str, Factors]
     if seen.ndim > 2:
-        back, seen = back.flatten(1, -2), seen.flatten(1, -2)  # (n, positions, ...)
-        rows = {"weight": ((back.mT @ seen).flatten(1),), "bias": (back.sum(1),)}
+        worth, seen = worth.flatten(1, -2), seen.flatten(1, -2)  # (n, positions, ...)
+        rows = {"weight": ((worth.mT @ seen).flatten(1),), "bias": (worth.sum(1),)}
     else:
-        rows = {"weight": (back, seen), "bias": (back,)}
+        rows = {"weight": (worth, seen), "bias": (worth,)}
     return {name: rows[name] for name in names}
 
 
 def convolution(
-    layer: Any, names: tuple[str, ...], seen: Tensor, back: Tensor
+    layer: Any, names: tuple[str, ...], seen: Tensor, worth: Tensor
 ) -> dict[str, Factors]:
     """A convolution is a linear layer on patches, summed over positions.
 
@@ -88,15 +105,15 @@ def convolution(
         )  # (n, channels * kernel, positions), channels slowest
         n, groups, positions = len(seen), layer.groups, patches.shape[-1]
         patches = patches.reshape(n * groups, -1, positions)
-        arrived = back.reshape(n * groups, -1, positions)
-        rows["weight"] = (torch.bmm(arrived, patches.mT).reshape(n, -1),)
+        worths = worth.reshape(n * groups, -1, positions)
+        rows["weight"] = (torch.bmm(worths, patches.mT).reshape(n, -1),)
     if "bias" in names:
-        rows["bias"] = (back.flatten(2).sum(2),)
+        rows["bias"] = (worth.flatten(2).sum(2),)
     return rows
 
 
 def normalisation(
-    layer: nn.Module, names: tuple[str, ...], seen: Tensor, back: Tensor
+    layer: nn.Module, names: tuple[str, ...], seen: Tensor, worth: Tensor
 ) -> dict[str, Factors]:
     """Scale and shift act on the normalised input, channel by channel.
 
@@ -105,15 +122,15 @@ def normalisation(
     rows: dict[str, Factors] = {}
     if "weight" in names:
         rows["weight"] = (
-            _sum_positions(layer, back * _NORMALISE[type(layer)](layer, seen)),
+            _sum_positions(layer, worth * _NORMALISE[type(layer)](layer, seen)),
         )
     if "bias" in names:
-        rows["bias"] = (_sum_positions(layer, back),)
+        rows["bias"] = (_sum_positions(layer, worth),)
     return rows
 
 
 def any_layer(
-    layer: nn.Module, names: tuple[str, ...], seen: Tensor, back: Tensor
+    layer: nn.Module, names: tuple[str, ...], seen: Tensor, worth: Tensor
 ) -> dict[str, Factors]:
     """Differentiate the layer itself, sample by sample, whatever it computes.
 
@@ -122,14 +139,52 @@ def any_layer(
     own = {name: layer.get_parameter(name).detach() for name in names}
     places = _places(layer, names)
 
-    def along(own: dict[str, Tensor], point: Tensor, arrived: Tensor) -> Tensor:
+    def along(own: dict[str, Tensor], point: Tensor, worth: Tensor) -> Tensor:
         placed = {place: own[name] for place, name in places.items()}
-        out = functional_call(layer, placed, (point[None],), tie_weights=False)
-        return (out[0] * arrived).sum()
+        alone = point[None].clone()  # the layer may write on what it is given
+        out = functional_call(layer, placed, (alone,), tie_weights=False)
+        return (out[0] * worth).sum()
 
-    with torch.no_grad():
-        found = vmap(grad(along), in_dims=(None, 0, 0))(own, seen, back)
+    # A hook that computes a weight leaves it as an attribute: vmap's, if not put back.
+    held = [
+        (module, {k: v for k, v in vars(module).items() if isinstance(v, Tensor)})
+        for module in layer.modules()
+    ]
+    try:
+        with torch.no_grad():
+            found = vmap(grad(along), in_dims=(None, 0, 0))(own, seen, worth)
+    finally:
+        for module, tensors in held:
+            vars(module).update(tensors)
     return {name: (found[name].flatten(1),) for name in names}
+
+
+@contextmanager
+def buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Put buffers back as they were, and refuse a model that changes them."""
+    held = [
+        (module, f"{at}.{name}".lstrip("."), name, buffer, buffer.clone())
+        for at, module in model.named_modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    changed = []
+    try:
+        yield
+    finally:
+        for module, full_name, name, buffer, values in held:
+            now = module._buffers[name]
+            same = now is not None and now.dtype == values.dtype
+            if not (same and torch.equal(now, values)):
+                changed.append(full_name)
+                with torch.no_grad():
+                    buffer.copy_(values)
+            module._buffers[name] = buffer
+    if changed:
+        raise ValueError(
+            f"`model` changes its buffer {changed[0]!r} when it is called; call "
+            "model.eval()"
+        )
 
 
 def _places(layer: nn.Module, names: tuple[str, ...]) -> dict[str, str]:

@@ -1,20 +1,21 @@
 """A network cut into pieces whose gradients, one a sample, are at hand.
 
 Hooks see what goes into every layer that owns trainable parameters, and one backward
-pass an output brings back what its result is worth. Trust is earned: on a few probe
-points the samples' gradients must add up to the batch's, parameter by parameter. What
-fails, or cannot be caught by a hook, is left to the whole model, differentiated sample
-by sample.
+pass an output brings back what its result is worth. Trust is earned: on each of a few
+probe points the sample's gradient must be the model's, parameter by parameter, and no
+other row may be worth anything to it. What fails, or cannot be caught by a hook, is
+left to the whole model, differentiated sample by sample. That rows keep to their points
+is tested on all points again: worthless points must have worthless rows.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from pkg._layers import Factors, Rule, any_layer, rule_for, total
+from pkg._layers import Factors, Rule, any_layer, buffers_kept, rule_for, total
 
 WHOLE = ""  # the model's own name among its modules
 
@@ -68,10 +69,10 @@ class Run:
         """Differentiate the sum of worth * z by what the named layers put out."""
         calls = [self.call(name) for name in names]
         edges = [call.edge for call in calls]
-        backs = _differentiate(self.z, worth, edges)
+        worths = _differentiate(self.z, worth, edges)
         return [
-            self.z.new_zeros(call.shape) if back is None else back
-            for call, back in zip(calls, backs, strict=True)
+            self.z.new_zeros(call.shape) if found is None else found
+            for call, found in zip(calls, worths, strict=True)
         ]
 
 
@@ -85,8 +86,11 @@ class Pieces:
     dtype: torch.dtype  # of the outputs
     unused: dict[str, nn.Parameter] = field(default_factory=dict)
 
-    def run(self, x: Tensor) -> Run:
-        """Pass x forward, and make sure that the model takes the path of the probe."""
+    def run(self, x: Tensor, *, new: bool) -> Run:
+        """Pass x forward, and make sure that the model takes the path of the probe.
+
+        Whether rows keep to their points is tested when the points are `new`.
+        """
         run = forward(self.model, x, {piece.name: piece.layer for piece in self.pieces})
         for piece in self.pieces:
             if not run.is_plain(piece.name):
@@ -97,7 +101,21 @@ class Pieces:
             for name, lead in zip(self.unused, leads, strict=True):
                 if lead is not None:
                     raise RuntimeError(_other_path(f"parameter {name!r}"))
+        if new:
+            self._check_rows(run)
         return run
+
+    def _check_rows(self, run: Run) -> None:
+        """Half of the points, drawn at random, are worth nothing: so are their rows."""
+        names = [piece.name for piece in self.pieces if piece.name != WHOLE]
+        worth = _weights(run.z)
+        idle = worth[:, 0] < 1
+        if not names or len(run.z) == 1:
+            return
+        worths = run.pull_back(worth * ~idle[:, None], names)
+        mixed = torch.stack([found[idle].any() for found in worths]).tolist()
+        if any(mixed):
+            raise RuntimeError(_other_path(f"layer {names[mixed.index(True)]!r}"))
 
     def pull_back(self, run: Run, outputs: range) -> list[list[Tensor]]:
         """Bring back what each piece's result is worth to each of some outputs."""
@@ -105,12 +123,13 @@ class Pieces:
         unit = torch.eye(self.d, dtype=run.z.dtype, device=run.z.device)
         return [run.pull_back(unit[a].expand_as(run.z), names) for a in outputs]
 
-    def gradients(self, i: int, run: Run, backs: list[list[Tensor]]) -> list[Factors]:
+    def gradients(self, i: int, run: Run, worths: list[list[Tensor]]) -> list[Factors]:
         """Return piece i's gradients, one entry a parameter, rows (outputs, n)."""
         piece = self.pieces[i]
         seen = run.call(piece.name).seen
         rows = [
-            piece.rule(piece.layer, piece.parameters, seen, back[i]) for back in backs
+            piece.rule(piece.layer, piece.parameters, seen, worth[i])
+            for worth in worths
         ]
         return [
             tuple(
@@ -158,7 +177,11 @@ def forward(model: nn.Module, x: Tensor, watched: dict[str, nn.Module]) -> Run:
         for name, layer in watched.items():
             watch(name, layer)
         with torch.enable_grad():
-            return Run(z=model(x), calls=calls)
+            z = model(x.detach().clone())  # the model may write on what it is given
+        for call in calls.get(WHOLE, []):
+            if call is not None:
+                calls[WHOLE] = [replace(call, seen=x.detach())]
+        return Run(z=z, calls=calls)
     finally:
         for hook in hooks:
             hook.remove()
@@ -183,26 +206,20 @@ def cut(model: nn.Module, few: Tensor, fewer: Tensor, method: str) -> Pieces:
     trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
     layers = {} if method == "per_output" else _owners(model)
     watched = {WHOLE: model, **{name: layer for name, (layer, _) in layers.items()}}
-    run, other = forward(model, few, watched), forward(model, fewer, watched)
+    with buffers_kept(model):
+        run, other = forward(model, few, watched), forward(model, fewer, watched)
     _check_outputs(run.z, other.z, len(few), len(fewer))
     pieces = []
     for name, (layer, parameters) in layers.items():
         if run.is_plain(name) and other.is_plain(name):
-            rule = rule_for(layer, run.call(name).seen)
+            rule = rule_for(layer, parameters, run.call(name).seen)
             pieces.append(
                 Piece(name=name, layer=layer, parameters=parameters, rule=rule)
             )
 
-    # Random weights on points and outputs, the same at every call: nothing cancels.
-    generator = torch.Generator().manual_seed(0)
-    worth = (torch.rand(run.z.shape, generator=generator) + 0.5).to(run.z)
-    wanted = _differentiate(run.z, worth, list(trainable.values()))
-    batch: dict[str, Tensor | None] = dict(zip(trainable, wanted, strict=True))
-    kept = [piece for piece in pieces if _adds_up(piece, run, worth, batch)]
+    kept, used = _proved(pieces, run, trainable)
     covered = {name for piece in kept for name in piece.full_names()}
-    left = tuple(
-        name for name in trainable if name not in covered and batch[name] is not None
-    )
+    left = tuple(name for name in trainable if name in used - covered)
     if method == "layerwise" and (left or any(p.rule is any_layer for p in kept)):
         names = [*left, *(p.name for p in kept if p.rule is any_layer)]
         raise ValueError(
@@ -212,7 +229,7 @@ def cut(model: nn.Module, few: Tensor, fewer: Tensor, method: str) -> Pieces:
         )
     if left:
         whole = Piece(name=WHOLE, layer=model, parameters=left, rule=any_layer)
-        if not _adds_up(whole, run, worth, batch):
+        if not _proved([whole], run, trainable)[0]:
             raise RuntimeError(
                 "torch cannot differentiate `model` point by point with respect to "
                 f"{', '.join(map(repr, left))}: vmap fails there, or the gradients of "
@@ -254,29 +271,72 @@ def _differentiate(
     return torch.autograd.grad(value, by, retain_graph=True, allow_unused=True)
 
 
-def _adds_up(
-    piece: Piece, run: Run, worth: Tensor, batch: dict[str, Tensor | None]
+def _weights(z: Tensor) -> Tensor:
+    """Random weights on points and outputs, the same at every call: nothing cancels."""
+    generator = torch.Generator().manual_seed(0)
+    return (torch.rand(z.shape, generator=generator) + 0.5).to(z)
+
+
+def _proved(
+    pieces: list[Piece], run: Run, trainable: dict[str, nn.Parameter]
+) -> tuple[list[Piece], set[str]]:
+    """Keep the pieces that are right at each point; and name the parameters in use."""
+    weights, used = _weights(run.z), set()
+    for i in range(len(run.z)):
+        worth = torch.zeros_like(weights)
+        worth[i] = weights[i]
+        wanted = _differentiate(run.z, worth, list(trainable.values()))
+        alone = {
+            name: gradient
+            for name, gradient in zip(trainable, wanted, strict=True)
+            if gradient is not None
+        }
+        if not all(bool(gradient.isfinite().all()) for gradient in alone.values()):
+            raise ValueError(not_finite(run.z.dtype))
+        used |= set(alone)
+        if pieces:
+            worths = run.pull_back(worth, [piece.name for piece in pieces])
+            pairs = zip(pieces, worths, strict=True)
+            pieces = [p for p, found in pairs if _is_right(p, run, found, i, alone)]
+    return pieces, used
+
+
+def _is_right(
+    piece: Piece, run: Run, worth: Tensor, i: int, alone: dict[str, Tensor]
 ) -> bool:
-    """Compare the sum over points with the batch's gradient, which knows no pieces."""
-    [back] = run.pull_back(worth, [piece.name])
+    """Compare with the gradient at point i alone, which knows no pieces."""
+    if worth[:i].any() or worth[i + 1 :].any():  # row i is not point i's
+        return False
     seen = run.call(piece.name).seen
     try:
-        found = piece.rule(piece.layer, piece.parameters, seen, back)
+        found = piece.rule(piece.layer, piece.parameters, seen, worth)
     except RuntimeError:  # from vmap, which cannot map every operation
         return False
     for name, full_name in zip(piece.parameters, piece.full_names(), strict=True):
-        added, wanted = total(found[name]), batch[full_name]
-        wanted = torch.zeros_like(added) if wanted is None else wanted.flatten()
+        added = total(found[name])
+        wanted = alone.get(full_name, torch.zeros_like(added)).flatten()
         slack = 10 * torch.finfo(added.dtype).eps ** 0.5
-        if not (added - wanted).norm() <= slack * _size(found[name]):
+        if not _norm(added - wanted, 0) <= slack * _size(found[name]):
             return False
     return True
 
 
 def _size(factors: Factors) -> Tensor:
     """Add the norms of all samples' gradients."""
-    norms = torch.stack([factor.norm(dim=1) for factor in factors])
-    return norms.prod(0).sum()
+    return torch.stack([_norm(factor, 1) for factor in factors]).prod(0).sum()
+
+
+def _norm(values: Tensor, axis: int) -> Tensor:
+    return torch.linalg.vector_norm(values, dim=axis, dtype=torch.float64)
+
+
+def not_finite(dtype: torch.dtype) -> str:
+    """Say that a gradient, or a product of two, is NaN or infinity."""
+    return (
+        "the NTK of `model` is not finite: gradients or their products overflow "
+        f"{dtype}, or a gradient does not exist. Scale the points or the weights "
+        "down, or take model.double() and x.double()"
+    )
 
 
 def _check_outputs(z: Tensor, other: Tensor, n: int, n_other: int) -> None:

@@ -15,12 +15,13 @@ from jaxtyping import Float64, Shaped
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.parameter import UninitializedParameter
 
 from pkg import _check
 from pkg._blocks import block_size, budget, peak_bytes
 from pkg._layers import Factors, flat, gram
-from pkg._pieces import Pieces, Run, cut
+from pkg._pieces import Pieces, Run, cut, not_finite
 
 __all__ = ["empirical", "sketch"]
 
@@ -78,11 +79,13 @@ def empirical(
     ValueError
         If the points do not fit the model, or the model is no function of each point by
         itself (batch norm or dropout in training mode: call ``model.eval()``), has no
-        trainable parameter, or does not return (n, d).
+        trainable parameter, or does not return (n, d); or if the kernel is not finite.
     MemoryError
         If not even a pair of points fits; the message says how much it takes.
     RuntimeError
-        If torch cannot differentiate the model point by point.
+        If torch cannot differentiate the model point by point, or the model treats
+        later points in another way than the first (a layer is called twice, or is given
+        the points in another order).
 
     References
     ----------
@@ -106,7 +109,12 @@ def empirical(
     groups = [d] if output == "block" else [d[a : a + 1] for a in d]
     needed = _needed(pieces, few, groups[0], len(x), None if y is None else len(y))
     longest = max(len(x), 0 if y is None else len(y))
-    size = block_size(longest, needed, budget(memory_gb, x.device))
+    instead = (
+        "pass output='trace', which keeps one number for a pair"
+        if output == "block"
+        else "use `ntk.sketch`, which needs no matrix of all pairs"
+    )
+    size = block_size(longest, needed, budget(memory_gb, x.device), instead)
     K = _by_blocks(pieces, x, y, groups, size, progress)
     return K if output == "block" else K[0, :, 0]
 
@@ -125,7 +133,7 @@ def sketch(
     Every pair of an output and a parameter falls into one of `dim` buckets with a
     random sign. The inner product of two sketches is right on average, and its error
     falls like ``dim**-0.5``. The features feed ``kpca.fit_features``; K is never
-    formed. Introduced in chapter 9.
+    formed.
 
     Parameters
     ----------
@@ -163,7 +171,8 @@ def sketch(
     def needed(size: int) -> float:
         return 8 * dim * len(x) + point * size
 
-    size = block_size(min(len(x), CHUNK), needed, budget(memory_gb, x.device))
+    most = budget(memory_gb, x.device)
+    size = block_size(min(len(x), CHUNK), needed, most, "pass a smaller `dim`")
     features = np.empty((len(x), dim))
     with _bar(len(x), "NTK sketch", progress) as bar:
         for i in range(0, len(x), size):
@@ -179,7 +188,7 @@ def _needed(
     """Learn on probe points how many bytes blocks of a size take, K included."""
 
     def probe() -> None:
-        run = pieces.run(few)
+        run = pieces.run(few, new=True)
         _pair(pieces, run, run, outputs)
 
     point = peak_bytes(probe) / len(few)
@@ -211,10 +220,13 @@ def _by_blocks(
     pairs = sum(y is not None or i <= j for i in firsts for j in seconds)
     with _bar(pairs * len(groups), "NTK", progress) as bar:
         for i in firsts:
-            left = pieces.run(x[i : i + size])
+            left = pieces.run(x[i : i + size], new=True)
             for j in seconds if y is not None else seconds[i // size :]:
                 same = y is None and i == j
-                right = left if same else pieces.run(columns[j : j + size])
+                right = left
+                if not same:  # of one set, each block has its turn on the left
+                    new = y is not None and i == 0
+                    right = pieces.run(columns[j : j + size], new=new)
                 here = np.s_[:, i : i + size, :, j : j + size]
                 for outputs in groups:
                     block = _pair(pieces, left, right, outputs) / len(groups)
@@ -230,19 +242,19 @@ def _by_blocks(
 def _pair(pieces: Pieces, left: Run, right: Run, outputs: range) -> np.ndarray:
     """Sum over all pieces for two blocks of points: (outputs * n, outputs * m)."""
     same = left is right
-    backs = pieces.pull_back(left, outputs)
-    others = backs if same else pieces.pull_back(right, outputs)
+    worths = pieces.pull_back(left, outputs)
+    others = worths if same else pieces.pull_back(right, outputs)
     shape = len(outputs) * len(left.z), len(outputs) * len(right.z)
     theta = _wide(left.z).new_zeros(shape)
     for i in range(len(pieces.pieces)):
-        rows = pieces.gradients(i, left, backs)
+        rows = pieces.gradients(i, left, worths)
         columns = rows if same else pieces.gradients(i, right, others)
         for row, column in zip(rows, columns, strict=True):
             _add_gram(theta, row, column)
         del rows, columns  # one layer's gradients at a time
     if same:
         theta = theta.triu() + theta.triu(1).mT
-    return theta.double().cpu().numpy()
+    return _finite(theta.double().cpu().numpy(), pieces)
 
 
 def _add_gram(theta: Tensor, left: Factors, right: Factors) -> None:
@@ -258,19 +270,25 @@ def _add_gram(theta: Tensor, left: Factors, right: Factors) -> None:
 
 def _sketch_block(pieces: Pieces, x: Tensor, dim: int, seed: int) -> np.ndarray:
     generator = torch.Generator().manual_seed(seed)  # on the CPU: one sketch everywhere
-    run = pieces.run(x)
+    run = pieces.run(x, new=True)
     features = _wide(run.z).new_zeros((len(x), dim))
     for a in range(pieces.d):
-        backs = pieces.pull_back(run, range(a, a + 1))
+        worths = pieces.pull_back(run, range(a, a + 1))
         for i in range(len(pieces.pieces)):
-            for factors in pieces.gradients(i, run, backs):
+            for factors in pieces.gradients(i, run, worths):
                 rows = flat(factors)
                 drawn = torch.randint(2 * dim, (rows.shape[1],), generator=generator)
                 drawn = drawn.to(rows.device)
                 signs = 1 - 2 * (drawn % 2)
                 features.index_add_(1, drawn // 2, _wide(rows * signs))
                 del rows
-    return features.double().cpu().numpy()
+    return _finite(features.double().cpu().numpy(), pieces)
+
+
+def _finite(values: np.ndarray, pieces: Pieces) -> np.ndarray:
+    if not np.isfinite(values).all():
+        raise ValueError(not_finite(pieces.dtype))
+    return values
 
 
 def _wide(values: Tensor) -> Tensor:
@@ -292,6 +310,16 @@ def _check_model(model: nn.Module) -> None:
     if any(isinstance(p, UninitializedParameter) for p in model.parameters()):
         raise ValueError("`model` has lazy layers; call it once on a batch first")
     trainable = [p for p in model.parameters() if p.requires_grad]
+    if torch.is_inference_mode_enabled() or any(p.is_inference() for p in trainable):
+        raise ValueError(
+            "`model` cannot be differentiated in inference mode; make and pass it "
+            "outside of torch.inference_mode()"
+        )
+    if any(p.is_complex() for p in trainable):
+        raise ValueError(
+            "`model` has complex parameters; hold their real and imaginary parts as "
+            "parameters of their own"
+        )
     if not trainable:
         raise ValueError(
             "`model` has no parameter that requires a gradient, so its NTK is zero; "
@@ -313,6 +341,12 @@ def _check_model(model: nn.Module) -> None:
                 f"`model` normalises over the batch in {name!r} "
                 f"({type(layer).__name__}), so it is no function of each point by "
                 "itself; call model.eval(), or use GroupNorm"
+            )
+        tracks = isinstance(layer, _InstanceNorm) and layer.track_running_stats
+        if tracks and layer.training:
+            raise ValueError(
+                f"`model` gathers statistics in {name!r} ({type(layer).__name__} in "
+                "training mode); call model.eval()"
             )
         random = isinstance(layer, (_DropoutNd, nn.RReLU)) and getattr(layer, "p", True)
         if random and layer.training:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
+from torch.nn.utils import prune
 
 from pkg import kernels, nets, ntk
 from pkg._blocks import block_size, free_memory
@@ -73,7 +74,7 @@ def gradients(model: nn.Module, x: Tensor) -> Tensor:
         full = [torch.zeros_like(p) if part is None else part for p, part in pairs]
         return torch.cat([part.flatten() for part in full])
 
-    z = [model(point[None])[0] for point in x]
+    z = [model(point[None].clone())[0] for point in x]
     columns = range(len(z[0]))
     return torch.stack([torch.stack([gradient(row[a]) for row in z]) for a in columns])
 
@@ -322,6 +323,138 @@ def test_activations_in_place_do_not_disturb():
     close(ntk.empirical(model, x, method="layerwise"), by_hand(model, x), 1e-13)
 
 
+class Reordered(nn.Module):
+    """Hands its points to a layer in another order, and takes that back."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.first, self.head = way, nn.Linear(6, 5), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        order = torch.arange(len(x)).flip(0)
+        if self.way == "sort":
+            order = x.norm(dim=1).argsort()
+        elif self.way == "route":
+            order = torch.cat([(x[:, 0] > 0).nonzero(), (x[:, 0] <= 0).nonzero()])[:, 0]
+        h = torch.tanh(self.first(x[order]))
+        return self.head(h[order.argsort()])
+
+
+@pytest.mark.parametrize("way", ["flip", "sort", "route"])
+def test_a_layer_that_is_given_points_in_another_order_is_not_trusted(way):
+    """Sums over points would not show it."""
+    torch.manual_seed(0)
+    model, x = Reordered(way).double(), drawn((7, 6))
+    x[:3, 0] = torch.tensor([-1.0, -2.0, 1.0])
+    x[0] *= 10  # neither sorted nor routed in the order of the points
+    if way == "route":  # vmap cannot count how many points go where
+        with pytest.raises(RuntimeError, match=r"(?s)point by point .*'first.weight'"):
+            ntk.empirical(model, x)
+        return
+    wanted = by_hand(model, x)
+    close(ntk.empirical(model, x), wanted, 1e-13)
+    phi = ntk.sketch(model, x, 4096)
+    close(phi @ phi.T, wanted, 0.1)
+    with pytest.raises(ValueError, match=r"no layerwise rule for 'first.weight'"):
+        ntk.empirical(model, x, method="layerwise")
+
+
+@pytest.mark.parametrize("where", ["x", "y"])
+def test_an_order_that_the_first_points_do_not_show_is_noticed(where):
+    torch.manual_seed(0)
+    model, z = Reordered("sort"), torch.randn(12, 6)
+    order = z.norm(dim=1).argsort()
+    x = z[order[[0, 1, 2, *range(11, 2, -1)]]]
+    call = {"x": x} if where == "x" else {"x": x[:3], "y": x[3:]}
+    message = "layer 'first' is not used as it was .*per_output"
+    with pytest.raises(RuntimeError, match=message):
+        ntk.empirical(model, **call)
+    with pytest.raises(RuntimeError, match=message):
+        ntk.sketch(model, x)
+
+
+def pruned() -> nn.Module:
+    """A weight that a hook makes of another parameter and a mask."""
+    model = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    prune.l1_unstructured(model[0], "weight", amount=0.3)
+    return model
+
+
+def extended() -> nn.Module:
+    """A linear layer that owns a parameter and does not use it."""
+    layer = nn.Linear(6, 2).double()
+    layer.extra = nn.Parameter(torch.ones(2, dtype=torch.float64))
+    return layer
+
+
+@pytest.mark.parametrize("make", [pruned, extended])
+def test_a_layer_with_other_parameters_has_no_rule_of_its_own(make):
+    torch.manual_seed(0)
+    model, x = make(), drawn(ROWS)
+    wanted = by_hand(model, x)
+    close(ntk.empirical(model, x), wanted, 1e-13)
+    close(ntk.empirical(model, x, method="per_output"), wanted, 1e-13)
+    for layer in model.modules():  # nothing of vmap's is left in it
+        if isinstance(layer, nn.Linear):
+            assert not torch._C._functorch.is_functorch_wrapped_tensor(layer.weight)
+
+
+class Shifting(nn.Linear):
+    """Writes on its own input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.sub_(0.5))
+
+
+@pytest.mark.parametrize("method", ["auto", "per_output"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.Sequential(nn.ReLU(inplace=True), nn.Linear(6, 2)),
+        lambda: Shifting(6, 2),
+        lambda: nn.Sequential(Shifting(6, 6), Shifting(6, 2)),
+    ],
+)
+def test_a_model_may_write_on_its_input_and_the_points_stay(make, method):
+    torch.manual_seed(0)
+    model, x = make().double(), drawn(ROWS)
+    before = x.clone()
+    wanted = by_hand(model, x.clone())
+    close(ntk.empirical(model, x, method=method), wanted, 1e-13)
+    close(ntk.empirical(model, x, x[:3], method=method), wanted[:, :3], 1e-13)
+    ntk.sketch(model, x, 8)
+    assert torch.equal(x, before)
+
+
+def test_buffers_are_put_back_when_a_model_changes_them():
+    torch.manual_seed(0)
+    spectral = nn.utils.parametrizations.spectral_norm(nn.Linear(6, 4))
+    model, x = nn.Sequential(spectral, nn.Tanh(), nn.Linear(4, 2)).double(), drawn(ROWS)
+    before = state(model)
+    message = r"changes its buffer '0.parametrizations.*model.eval\(\)"
+    with pytest.raises(ValueError, match=message):
+        ntk.empirical(model, x)
+    assert state(model) == before
+    model.eval()
+    close(ntk.empirical(model, x), by_hand(model, x), 1e-13)
+
+
+@pytest.mark.parametrize("size", [1e25, 1e38])
+def test_a_kernel_that_overflows_is_refused(size):
+    model, x = nn.Sequential(nn.Linear(6, 2)), torch.full((4, 6), size)
+    nn.init.constant_(model[0].weight, 1e-3)
+    with pytest.raises(ValueError, match=r"not finite: .*float32.*model.double\(\)"):
+        ntk.empirical(model, x)
+
+
+def test_inference_mode_is_refused_with_the_remedy():
+    with (
+        torch.inference_mode(),
+        pytest.raises(ValueError, match=r"outside of torch.inference_mode"),
+    ):
+        ntk.empirical(**bare())
+
+
 def test_a_wide_network_of_this_package_is_layerwise():
     model = nets.mlp(5, 3, width=64, generator=torch.Generator().manual_seed(0))
     x = torch.randn(7, 5)
@@ -453,6 +586,21 @@ REFUSED = {
         ),
         r"normalises over the batch in '1'.*GroupNorm",
     ),
+    "instance norm in training": (
+        bare(
+            model=nn.Sequential(
+                nn.InstanceNorm1d(2, affine=True, track_running_stats=True),
+                nn.Flatten(),
+                nn.Linear(6, 2),
+            ),
+            x=torch.randn(4, 2, 3),
+        ),
+        r"`model` gathers statistics in '0' \(InstanceNorm1d.*call model.eval\(\)",
+    ),
+    "complex parameters": (
+        bare(model=nn.Linear(6, 2, dtype=torch.complex64)),
+        r"`model` has complex parameters; hold",
+    ),
     "dropout in training": (
         bare(model=nn.Sequential(nn.Linear(6, 2), nn.Dropout(0.1))),
         r"`model` is random in '1' \(Dropout in training mode\); call model.eval\(\)",
@@ -569,8 +717,8 @@ def test_blocks_that_fit_in_less_memory_give_the_same_kernel(
     y = None if views == "one set" else x[:7] + 0.1
     plans = []
 
-    def watched(n, needed, most):
-        plans.append((block_size(n, needed, most), needed))
+    def watched(n, needed, most, instead):
+        plans.append((block_size(n, needed, most, instead), needed))
         return plans[-1][0]
 
     monkeypatch.setattr(ntk, "block_size", watched)
@@ -587,14 +735,16 @@ def test_blocks_that_fit_in_less_memory_give_the_same_kernel(
 
 
 def test_too_little_memory_is_refused_with_the_number_and_the_knob():
-    model, x = nn.Linear(1000, 10), torch.randn(200, 1000)
+    model, x = nn.Linear(100, 10), torch.randn(200, 100)
     with pytest.raises(
         MemoryError, match=r"takes 0.000\d+ GB, and `memory_gb` allows 0.0001\."
     ) as refused:
         ntk.empirical(model, x, memory_gb=1e-4)
     enough = float(re.search(r"memory_gb=([\d.e-]+)", str(refused.value))[1])
     assert ntk.empirical(model, x, memory_gb=enough).shape == (200, 200)
-    with pytest.raises(MemoryError, match="memory_gb"):
+    with pytest.raises(MemoryError, match=r"or pass output='trace'"):
+        ntk.empirical(model, x, output="block", memory_gb=1e-4)
+    with pytest.raises(MemoryError, match=r"memory_gb=.*or pass a smaller `dim`$"):
         ntk.sketch(model, x, memory_gb=1e-4)
 
 
@@ -634,12 +784,25 @@ def test_the_memory_planned_is_the_memory_taken(allowed):
     assert 0.5 < share < 1.1
 
 
+class Chorus(nn.Module):
+    """The sum of 300 linear layers, each with the same kernel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.voices = nn.ModuleList(nn.Linear(6, 1) for _ in range(300))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return sum(voice(x) for voice in self.voices)
+
+
 def test_halves_are_added_up_in_single_precision():
+    """In half precision, a sum of 256 equal terms no longer grows."""
     torch.manual_seed(0)
-    model, x = nets.mlp(6, 3, width=32), torch.randn(5, 6)
-    K = ntk.empirical(model.bfloat16(), x.bfloat16())
+    x = torch.randn(5, 6).bfloat16()
+    K = ntk.empirical(Chorus().bfloat16(), x)
     assert K.dtype == np.float64
-    close(K, by_hand(model.double(), x.bfloat16().double()), 0.02)
+    points = x.double()
+    close(K, 300 * (points @ points.T + 1).numpy(), 0.01)
 
 
 def test_centring_a_network_does_not_touch_its_kernel():
