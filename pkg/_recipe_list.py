@@ -64,6 +64,18 @@ _AFTER = {
     "d": 8,
     "channels": [16, 32, 64],
 }
+_LEARNED = {
+    **_AFTER,
+    "rate": 1 / 8,
+    "refresh": 25,
+    "levels": [6.5, 4.5, 2.5, 0.02],
+    "steps": 3000,
+    "seeds": [10, 11, 12, 13, 14],
+}
+# Name, groups of GroupNorm, factor of all weights, factor of the readout, rule of the
+# learning rate.
+_FIXED = ["plain, fixed", None, 0.7, 1.0, {"lr": 0.03}]
+_FOLLOWS = ["plain, follows", None, 0.7, 1.0, {"rate": 1 / 16}]
 
 RECIPES = {
     recipe.name: recipe
@@ -188,14 +200,9 @@ RECIPES = {
             cost=after_cost,
             config={
                 "data": "photos",
-                **_AFTER,
+                **_LEARNED,
                 # Factors of the readout: small, torch's own, large.
                 "starts": [0.01, 1.0, 10.0],
-                "rate": 1 / 8,
-                "refresh": 25,
-                "levels": [6.5, 4.5, 2.5, 0.02],
-                "steps": 3000,
-                "seeds": [10, 11, 12, 13, 14],
             },
         ),
         Recipe(
@@ -203,16 +210,7 @@ RECIPES = {
             summary="the same on CIFAR-10 (JPEG copy), from the small start alone",
             make=after_training,
             cost=after_cost,
-            config={
-                "data": "cifar10-jpeg",
-                **_AFTER,
-                "starts": [0.01],
-                "rate": 1 / 8,
-                "refresh": 25,
-                "levels": [6.5, 4.5, 2.5, 0.02],
-                "steps": 3000,
-                "seeds": [10, 11, 12, 13, 14],
-            },
+            config={"data": "cifar10-jpeg", **_LEARNED, "starts": [0.01]},
             roots=("cifar10-jpeg",),
         ),
         Recipe(
@@ -225,11 +223,9 @@ RECIPES = {
                 **_AFTER,
                 "look": 10,
                 "steps": 250,
-                # Name, groups of GroupNorm, factor of all weights, factor of the
-                # readout, rule of the learning rate.
                 "cases": [
-                    ["plain, fixed", None, 0.7, 1.0, {"lr": 0.03}],
-                    ["plain, follows", None, 0.7, 1.0, {"rate": 1 / 16}],
+                    _FIXED,
+                    _FOLLOWS,
                     ["plain half, fixed", None, 0.5, 1.0, {"lr": 0.03}],
                     ["GroupNorm, fixed", 8, 1.0, 0.01, {"lr": 0.06}],
                 ],
@@ -246,10 +242,7 @@ RECIPES = {
                 **_AFTER,
                 "look": 2,
                 "steps": 200,
-                "cases": [
-                    ["plain, fixed", None, 0.7, 1.0, {"lr": 0.03}],
-                    ["plain, follows", None, 0.7, 1.0, {"rate": 1 / 16}],
-                ],
+                "cases": [_FIXED, _FOLLOWS],
                 "seeds": [20, 21, 22, 23, 24],
             },
         ),

@@ -189,20 +189,28 @@ def _code(recipe: Recipe) -> dict[str, str]:
     half = recipe.make.__module__.removeprefix("pkg.")
     rooms = [half]
     for room in rooms:  # grows while it is read
-        reached = [n for n in _imports(room) if n not in ("record", *rooms)]
-        rooms += [n for n in reached if not n.startswith("_")]
+        reached = [n for file in _files(room) for n in _imports(file)]
+        rooms += [
+            n
+            for n in dict.fromkeys(reached)
+            if n not in ("record", *rooms) and not n.startswith("_")
+        ]
     return {
         room: hashlib.sha256(b"".join(_sources(room))).hexdigest()[:16]
         for room in sorted(rooms)
     }
 
 
-def _sources(room: str) -> list[bytes]:
-    """Read a room and the private halves `_*.py` that it imports, in their order."""
+def _files(room: str) -> list[str]:
+    """Name a room and the private halves `_*.py` that it imports, in their order."""
     found = [room]
     for name in found:  # a half may import a half
         found += [n for n in _imports(name) if n.startswith("_") and n not in found]
-    return [_path(name).read_bytes() for name in found]
+    return found
+
+
+def _sources(room: str) -> list[bytes]:
+    return [_path(name).read_bytes() for name in _files(room)]
 
 
 def _imports(room: str) -> list[str]:

@@ -81,6 +81,12 @@ def test_a_room_is_hashed_with_its_private_halves():
     assert guards not in recipes._sources("dynamics")
 
 
+def test_rooms_reached_through_a_half_answer_too():
+    """The rates' half takes images and views through the half of another record."""
+    code = recipes._code(recipes.get("followed-rate"))
+    assert {"data", "views", "nets", "optim", "trainer"} <= {*code}
+
+
 def test_a_record_answers_for_the_rooms_that_made_it_and_no_others():
     """A new recipe in the list leaves the records of the others fresh."""
     code = recipes._code(recipes.get("staircase-photos"))
