@@ -67,7 +67,7 @@ REFUSALS = {
     ),
     "one embedding without its axis": (
         lambda: losses.barlow_twins(Z[0], Z[0]),
-        "`z` must be (n, d), one embedding a row and at least one; got (2,)",
+        "`z` must be (n, d), one embedding a row; got (2,)",
     ),
     "normalised about zero": (
         lambda: losses.cross_correlation(Z, Z, center=False),
