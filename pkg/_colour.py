@@ -62,7 +62,7 @@ def jitter(
             x.sub_(base := _base(x, step)).mul_(factor).add_(base).clamp_(0, 1)
         turned = torch.nonzero((step == HUE) & (turn != 0)).squeeze(1)
         if len(turned):
-            rows = turned.to(x.device)
+            rows = there(turned, x)
             x[rows] = hue(x[rows], _column(turn[turned], x))
     return x
 
@@ -157,4 +157,9 @@ def solarise(x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
 
 def _column(values: Tensor, x: Tensor) -> Tensor:
     """Move one number a view to where the views are, to be spread over each."""
-    return values.reshape(-1, 1, 1, 1).to(x.device)
+    return there(values.reshape(-1, 1, 1, 1), x)
+
+
+def there(values: Tensor, x: Tensor) -> Tensor:
+    """Move numbers to where the views are, without waiting for that device."""
+    return values.to(x.device, non_blocking=True)

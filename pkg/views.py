@@ -322,8 +322,8 @@ def _floats(images: np.ndarray | Tensor) -> Float32[Tensor, "n 3 h w"]:
 
 def _crop(x: Float[Tensor, "n 3 h w"], params: Params) -> Float[Tensor, "n 3 h w"]:
     """Look up each box, mirrored or not, in one pass."""
-    left, top, width, height = params.box.to(x.device).unbind(1)
-    mirror = torch.where(params.flip.to(x.device), -1.0, 1.0)
+    left, top, width, height = _colour.there(params.box, x).unbind(1)
+    mirror = torch.where(_colour.there(params.flip, x), -1.0, 1.0)
     # grid_sample counts from -1 to 1 across the image: the box's half-widths scale,
     # its centre shifts. Rows and columns apart cost less than affine_grid's matrices.
     grid = x.new_empty((len(x), *x.shape[2:], 2))
@@ -351,5 +351,5 @@ def _paint(x: Float[Tensor, "n 3 h w"], params: Params) -> None:
     ):
         rows = torch.nonzero(chosen).squeeze(1)
         if len(rows):
-            there = rows.to(x.device)
-            x[there] = change(x[there], rows)
+            chosen_rows = _colour.there(rows, x)
+            x[chosen_rows] = change(x[chosen_rows], rows)
