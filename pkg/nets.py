@@ -1,4 +1,4 @@
-"""Networks: fully connected ones of any width, and a small convolutional one.
+"""Networks: fully connected ones of any width, small convolutional ones, ResNets.
 
 Every function draws its weights from a CPU generator, so that one seed means one
 network on every device. No network here has a bias after its last layer: from a small
@@ -15,6 +15,25 @@ import torch
 from torch import Tensor, nn
 
 from pkg import _check
+from pkg._resnets import Norm, ResNet, demo, draw_, normalisation, resnet18, resnet50
+
+__all__ = [
+    "Centred",
+    "ResNet",
+    "Scale",
+    "conv",
+    "demo",
+    "mlp",
+    "projector",
+    "resnet18",
+    "resnet50",
+    "scale_init_",
+]
+
+NORMALISATIONS = (
+    *(nn.GroupNorm, nn.LayerNorm, nn.SyncBatchNorm),
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
+)
 
 
 class Scale(nn.Module):
@@ -164,18 +183,75 @@ def conv(
     return network
 
 
+def projector(
+    features: int,
+    d: int,
+    *,
+    hidden: Sequence[int],
+    norm: Norm = "group",
+    generator: torch.Generator | None = None,
+) -> nn.Sequential:
+    """Build the head that published recipes put between the features and the loss.
+
+    Linear layers with a normalisation and a ReLU behind each but the last, all without
+    bias: ``net.fc = nets.projector(net.fc.in_features, d, hidden=(2048,))``. The
+    theory's own head is one linear layer, the ``fc`` of these networks. Introduced in
+    chapter 11.
+
+    Parameters
+    ----------
+    features, d : int
+        Features that come in, and embedding dimensions.
+    hidden : sequence of int
+        Units of each hidden layer, at least one layer.
+    norm : "group" or "batch"
+        BatchNorm is the published one.
+    generator : torch.Generator, optional
+        On the CPU; torch's own when left out.
+
+    Returns
+    -------
+    nn.Sequential
+        Maps (n, features) to (n, d).
+
+    Raises
+    ------
+    ValueError
+        If a size is not a whole number of at least one, or `hidden` is empty or does
+        not suit GroupNorm.
+    """
+    before = _check.count("features", features)
+    if not hidden:
+        raise ValueError(
+            "`hidden` is empty; name the units of at least one layer, or keep the "
+            "network's own linear readout"
+        )
+    layers: list[nn.Module] = []
+    for units in hidden:
+        units = _check.count("hidden", units)
+        normalise = normalisation(norm, units, images=False)
+        layers += [nn.Linear(before, units, bias=False), normalise, nn.ReLU()]
+        before = units
+    layers.append(nn.Linear(before, _check.count("d", d), bias=False))
+    head = nn.Sequential(*layers)
+    draw_(head, generator)
+    return head
+
+
 def scale_init_(
     model: nn.Module,
     scale: float,
     *,
     which: Literal["readout", "weights"] = "readout",
-) -> list[str]:
+) -> dict[str, str]:
     """Multiply initial weights by `scale`, in place: the small start of a network.
 
-    With a normalisation behind every convolution only the readout sets the size of the
-    embedding; scaling the weights in front of a normalisation changes nothing but
-    their own learning rate. Without normalisation "weights" shrinks the output by
-    `scale` once a layer. Introduced in chapter 9.
+    What that does depends on what stands behind a layer. In front of a normalisation
+    the size of a weight w changes no output: normalise(s w x) is normalise(w x). Its
+    gradient grows by 1 / s, and so, as a share of w, each step grows by 1 / s^2: it is
+    that layer's learning rate that is scaled. In a ResNet only the readout sets the
+    size of the embedding; without normalisation "weights" shrinks the output by `scale`
+    once a layer. Introduced in chapter 9.
 
     Parameters
     ----------
@@ -188,8 +264,10 @@ def scale_init_(
 
     Returns
     -------
-    list of str
-        Names of the parameters that were scaled.
+    dict of str
+        For each parameter that was scaled, by name, what its size is: "size of the
+        output", or "learning rate of the layer" where a normalisation is registered
+        next behind it (and it has no bias).
 
     Raises
     ------
@@ -199,21 +277,24 @@ def scale_init_(
     factor = float(_check.positive("scale", scale, ndim=0))
     _check.choice("which", which, ("readout", "weights"))
     convolutions = () if which == "readout" else (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    layers: dict[Tensor, str] = {}  # two layers that share a weight scale it once
-    for name, layer in model.named_modules():
+    leaves = [(k, v) for k, v in model.named_modules() if not next(v.children(), None)]
+    found: dict[Tensor, tuple[str, str]] = {}  # weights that layers share come once
+    for i, (name, layer) in enumerate(leaves):
         if isinstance(layer, nn.Linear) or isinstance(layer, convolutions):
-            layers[layer.weight] = f"{name}.weight".lstrip(".")
-    found = [(name, weight) for weight, name in layers.items()]
+            behind = leaves[i + 1][1] if i + 1 < len(leaves) else None
+            free = layer.bias is None and isinstance(behind, NORMALISATIONS)
+            meaning = "learning rate of the layer" if free else "size of the output"
+            found[layer.weight] = f"{name}.weight".lstrip("."), meaning
     if not found:
         raise ValueError(
             f"`model` has no {'linear layer' if which == 'readout' else 'weights'} to "
             "scale; scale its parameters yourself"
         )
-    chosen = found[-1:] if which == "readout" else found
+    chosen = list(found)[-1:] if which == "readout" else list(found)
     with torch.no_grad():
-        for _, weight in chosen:
+        for weight in chosen:
             weight.mul_(factor)
-    return [name for name, _ in chosen]
+    return dict(found[weight] for weight in chosen)
 
 
 class Centred(nn.Module):

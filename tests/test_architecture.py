@@ -21,6 +21,7 @@ TRAINER = {
     *("_check", "record", "views", "nets", "losses"),
     *("track", "checkpoint", "distributed", "optim"),
 }
+TRAINER_HALVES = {"_batches", "_config", "_descend", "_guards", "_keep", "_run"}
 # Two edges are missing on purpose: `flow` does not see `dynamics`, since it exists to
 # disagree; `plots` and `widgets` receive results and compute nothing but the picture.
 WIDGETS = {"_figures", "_kernel_width", "_training"}
@@ -42,7 +43,8 @@ MAY_IMPORT = {
     "_contrastive": {*THEORY, "_factor", "_kernel_checks", "_krylov", "_modes"},
     "_factor": {"spectra"},
     "_krylov": {"spectra"},
-    **{room: {"_check"} for room in ("nets", "losses")},
+    **{room: {"_check"} for room in ("_resnets", "losses")},
+    "nets": {"_check", "_resnets"},
     "ntk": {"_check", "_blocks", "_layers", "_pieces"},
     "_blocks": {"_check"},
     "_layers": set(),
@@ -52,7 +54,13 @@ MAY_IMPORT = {
     "_view_recipes": {"_check"},
     **{room: {"_check"} for room in ("distributed", "checkpoint", "optim")},
     "track": THEORY,
-    "trainer": TRAINER,
+    "trainer": {*TRAINER, "data", *TRAINER_HALVES},
+    "_config": {"_check", "losses", "views"},
+    "_batches": {"views"},
+    "_run": {*TRAINER - {"views", "checkpoint"}, "_batches", "_config"},
+    "_keep": {"checkpoint", "distributed", "_run"},
+    "_guards": {"data", "_config", "_run"},
+    "_descend": {"_check", "losses", "optim", "record"},
     "modes": THEORY,
     "relatives": {*THEORY, "kernels"},
     "recipes": {*ROOMS} - {"__init__", "recipes", "plots", "widgets"},
