@@ -172,8 +172,10 @@ def simclr(
     both = torch.cat([z, z_prime])  # (2n, d)
     itself = torch.eye(len(both), dtype=torch.bool, device=both.device)
     logits = (both @ both.T / temperature).masked_fill(itself, float("-inf"))
-    partner = (z * z_prime).sum(1) / temperature  # (n,), the same from both sides
-    return logits.logsumexp(1).mean() - partner.mean()
+    n = len(z)
+    partner = torch.cat([logits.diagonal(n), logits.diagonal(-n)])  # (2n,)
+    # Subtracted first: a small difference of large logits would lose its digits.
+    return (logits - partner[:, None]).logsumexp(1).mean()
 
 
 def spectral(
