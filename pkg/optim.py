@@ -25,6 +25,7 @@ def top_gamma(
     center: bool = False,
     tol: float = 1e-2,
     iterations: int = 100,
+    direction: dict[str, Tensor] | None = None,
 ) -> float:
     """Estimate the largest eigenvalue of a network's contrastive kernel.
 
@@ -47,6 +48,10 @@ def top_gamma(
         gamma_2 is near gamma_1 it may then be a few times this share too low.
     iterations : int
         Stop after so many in any case.
+    direction : dict of str to tensor, optional
+        Where the iteration begins, by parameter, and where it leaves its end: the
+        same dict passed again makes a second look at a kernel that has moved a little
+        cheap. Empty at first.
 
     Returns
     -------
@@ -65,7 +70,13 @@ def top_gamma(
             "`x` and `x_prime` must have one shape, row i with row i; got "
             f"{tuple(x.shape)} and {tuple(x_prime.shape)}"
         )
-    weights = {k: p.detach() for k, p in model.named_parameters() if p.requires_grad}
+    # Channels first, as the forward derivative of GroupNorm wants them; contiguous()
+    # would leave the strides of 1x1 kernels as they are.
+    weights = {
+        k: p.detach().clone(memory_format=torch.contiguous_format)
+        for k, p in model.named_parameters()
+        if p.requires_grad
+    }
     if not weights:
         raise ValueError(
             "`model` has no parameter that requires a gradient; call "
@@ -88,6 +99,9 @@ def top_gamma(
     # One direction for every dtype and device; its length does not matter.
     generator = torch.Generator().manual_seed(0)
     v = {k: torch.randn(p.shape, generator=generator).to(p) for k, p in weights.items()}
+    if direction:
+        # A tenth of it stays, so that a mode which has overtaken since is found.
+        v = {k: direction[k] + 0.1 * part for k, part in _unit(v).items()}
     shift = estimate = 0.0
     for _ in range(iterations):
         v = _unit(v)
@@ -102,7 +116,10 @@ def top_gamma(
             )
         # Behind a shift the estimate moves by a smaller share of itself each time.
         slow = 1 + shift / abs(estimate) if estimate else 1.0
-        if slow * abs(estimate - before) <= tol * abs(estimate) and estimate > 0:
+        done = slow * abs(estimate - before) <= tol * abs(estimate) and estimate > 0
+        if direction is not None:
+            direction.update(v)
+        if done:
             return estimate
         # Power iteration finds the largest modulus. Where that is a negative
         # eigenvalue, adding it back turns the positive end into the largest.

@@ -1,165 +1,244 @@
-"""Training: plain descent on fixed pairs, the experiment that the theory speaks of."""
+"""Training: a network on fresh pairs of views, and plain descent on fixed ones.
 
+``fit`` is the loop. It calls four rooms: `optim` for the rate, `track` for the
+spectra, `checkpoint` to survive, `distributed` to share the work.
+"""
+
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from jaxtyping import Float, UInt8
+from torch import nn
 
-from pkg import _check, losses, optim
+from pkg import _check, data, distributed
+from pkg._batches import standardize
+from pkg._config import TrainConfig
+from pkg._descend import descend
+from pkg._guards import (
+    explain_memory,
+    fits_in_memory,
+    pixels_of,
+    refuse_a_lost_run,
+)
+from pkg._keep import Keeper
+from pkg._run import Training
 from pkg.record import Trajectory
+from pkg.track import Snapshots
+
+__all__ = ["Progress", "Run", "TrainConfig", "descend", "fit", "standardize"]
+
+# Between two looks at what has gathered: seconds on one process; steps on several,
+# which must look together.
+LOOK_SECONDS, LOOK_STEPS = 0.5, 20
 
 
-def descend(
-    model: nn.Module,
-    x: Float[Tensor, "n ..."],
-    x_prime: Float[Tensor, "n ..."],
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Progress:
+    """Where a run stands: what `watch` is called with.
+
+    Attributes
+    ----------
+    step, steps : int
+    t : float
+        Flow time, the sum of learning rates.
+    loss, lr : float
+    covariance, cross : (d,)
+        Eigenvalues, descending.
+    learned : int
+        Eigenvalues of the covariance above a tenth of the largest.
+    images_per_second : float
+        Images, not views, since this process began or resumed.
+    model : nn.Module
+        As it is now; look, and leave it as it is.
+    """
+
+    step: int
+    steps: int
+    t: float
+    loss: float
+    lr: float
+    covariance: Float[np.ndarray, " d"]
+    cross: Float[np.ndarray, " d"]
+    learned: int
+    images_per_second: float
+    model: nn.Module
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Run:
+    """A training run: its spectra, its network, and pictures of the probe.
+
+    Attributes
+    ----------
+    config : TrainConfig
+    covariance, cross : Trajectory
+        Spectra of the covariance of all views' embeddings, and of the symmetrised
+        cross-correlation of the two views, at the recorded steps.
+    model : nn.Module
+        Trained, on its device.
+    snapshots : Snapshots
+        Embeddings of the probe; none without one.
+    rates : (L, 3)
+        Every look at gamma_1: its step, gamma_1, the learning rate from then on.
+    finished : bool
+        False where `watch` stopped it early.
+    images_per_second : float
+    """
+
+    config: TrainConfig
+    covariance: Trajectory
+    cross: Trajectory
+    model: nn.Module
+    snapshots: Snapshots
+    rates: Float[np.ndarray, "L 3"]
+    finished: bool
+    images_per_second: float
+
+
+def fit(
+    config: TrainConfig,
+    images: data.Images | UInt8[np.ndarray, "n h w 3"],
     *,
-    steps: int,
-    center: bool = False,
-    lr: float | None = None,
-    rate: float = 1 / 16,
-    refresh: int = 50,
-    until: float = 0.0,
-    rise: float = 1.0,
-    record_every: int = 1,
-    watch: Callable[[int, nn.Module], None] | None = None,
-    progress: bool = False,
-) -> Trajectory:
-    """Train a network in place by full-batch descent on ||C - I||_F^2.
+    model: nn.Module | None = None,
+    checkpoint: str | Path | None = None,
+    resume: str = "auto",
+    save_every: int | None = None,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+    watch: Callable[[Progress], bool | None] | None = None,
+) -> Run:
+    """Train a network by plain SGD on fresh pairs of views, and record its spectra.
 
-    The loss is that of the theory (``losses.THEORY``), every step sees all pairs, and
-    no momentum or decay stands between. Descent leaves the staircase, or blows up, once
-    its rate passes 1 / (4 gamma_1); gamma_1 grows while features are learned, so by
-    default the rate is `rate` / gamma_1, measured again every `refresh` steps.
-    Introduced in chapter 8.
+    The images lie on the device as bytes and views are made there. No momentum, no
+    decay: the flow time is the sum of the learning rates, and the rate is
+    `config.rate` / gamma_1 with gamma_1 that of the network as it is now. With a
+    `checkpoint` folder a run that is killed goes on from there, to the very same bits,
+    when the same call is made again. Under ``torchrun`` several processes share each
+    batch. Introduced in chapter 11.
 
     Parameters
     ----------
-    model : nn.Module
-        Maps (n, ...) to (n, d); changed in place.
-    x, x_prime : (n, ...)
-        Two views, row i with row i, on the model's device.
-    steps : int
-        At most so many.
-    center : bool
-        Subtract each output's mean over the batch, in each view by itself. The features
-        of a convolutional network are all positive, so that without centring the first
-        mode is nearly a constant, and far faster than the second.
-    lr : float, optional
-        A fixed learning rate instead.
-    rate : float
-        Learning rate times gamma_1; 1 / 4 is the limit of stability.
-    refresh : int
-        Steps between two measurements of gamma_1.
-    until : float
-        Stop once the loss is below.
-    rise : float
-        Refuse to go on when the loss stands this much above its lowest value: one mode
-        learned and lost is a rise of one. ``inf`` to watch what happens.
-    record_every : int
-        Steps between two entries of the result; the last step is always one.
-    watch : callable, optional
-        Called with the step and the model at each entry, before the step is taken.
+    config : TrainConfig
+    images : Images, or (n, h, w, 3) uint8
+    model : nn.Module, optional
+        Maps (n, 3, h, w) to (n, d), in place of ``config.encoder``; trained in place,
+        from the start that you gave it.
+    checkpoint : path, optional
+        Folder of this run alone: two checkpoints in turn, and ``metrics.jsonl`` with a
+        line for every recorded step.
+    resume : "auto", "must" or "never"
+        Go on from the checkpoint if there is one; refuse if there is none; refuse if
+        there is one.
+    save_every : int, optional
+        Steps between two checkpoints. By default as often as 2 % of the time allows.
+    device : optional
+        By default a GPU if there is one.
     progress : bool
         Show a bar on the terminal.
+    watch : callable, optional
+        Called twice a second or so with a `Progress`; the run stops, and can go on
+        later, where it returns True.
 
     Returns
     -------
-    Trajectory
-        ``eigenvalues`` (T, d) of C, sorted; ``t`` is the sum of learning rates.
+    Run
 
     Raises
     ------
     ValueError
-        If the shapes of the views differ, they are not finite, the output is not
-        (n, d), nothing is trained, or a number is out of range.
+        If the images are not such, are fewer than a batch or larger than the device's
+        memory, or the checkpoint is of another run; the message names what differs.
     RuntimeError
-        If the loss rises by `rise`, or is no longer finite; the message names the
-        step, the rate and what to change. The model keeps its last weights.
+        If the run diverges, collapses, or runs out of memory: the message says what
+        happened and what to change. The last checkpoint stays.
     """
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
-    steps = _check.count("steps", steps)
-    refresh = _check.count("refresh", refresh)
-    record_every = _check.count("record_every", record_every)
-    fixed = None if lr is None else float(_check.positive("lr", lr))
-    rate = float(_check.positive("rate", rate))
-    if x.shape != x_prime.shape:
-        raise ValueError(
-            "`x` and `x_prime` must have one shape, row i with row i; got "
-            f"{tuple(x.shape)} and {tuple(x_prime.shape)}"
-        )
-    if not (x.isfinite().all() and x_prime.isfinite().all()):
-        raise ValueError("`x` and `x_prime` must be finite; one of them is not")
-    if not rise > 0 or not until >= 0:
-        raise ValueError(
-            f"`rise` must be positive and `until` not negative; got {rise} and {until}"
-        )
-    both, terms = torch.cat([x, x_prime]), {**losses.THEORY, "center": center}
-    trained = [p for p in model.parameters() if p.requires_grad]
-    if not trained:
-        raise ValueError(
-            "`model` has no parameter that requires a gradient; call "
-            "requires_grad_() on what is to be trained"
-        )
-    entries: list[tuple[float, int, float, np.ndarray]] = []
-    t, eta, lowest = 0.0, fixed or 0.0, np.inf
-    for step in tqdm(range(steps + 1), unit="step", disable=not progress):
-        z, z_prime = _embed(model, both).chunk(2)
-        loss = losses.barlow_twins(z, z_prime, **terms)
-        value = float(loss.detach())
-        done = step == steps or value < until
-        if step % record_every == 0 or done:
-            entries.append((t, step, value, _eigenvalues(z, z_prime, center)))
-            if watch is not None:
-                watch(step, model)
-        lowest = min(lowest, value)
-        if not value <= lowest + rise:
-            raise RuntimeError(
-                f"the loss rose from {lowest:.3g} to {value:.3g} at step {step}: the "
-                f"learning rate {eta:.3g} is too large for the kernel as it is now. "
-                f"Pass a smaller `{'rate' if fixed is None else 'lr'}`"
-                + (" or a smaller `refresh`" if fixed is None else ", or leave it out")
+    _check.choice("resume", resume, ("auto", "must", "never"))
+    if save_every is not None:
+        save_every = _check.count("save_every", save_every)
+    pixels = pixels_of(images, config)
+    with distributed.session(device) as place:
+        fits_in_memory(pixels, place.device)
+        training = Training(config, pixels, model, place)
+        keeper = Keeper(training, pixels, checkpoint, save_every)
+        keeper.resume(resume)
+        with tqdm(
+            total=config.steps,
+            initial=training.step,
+            unit="step",
+            disable=not (progress and distributed.is_main()),
+        ) as bar:
+            finished, speed = _train(training, keeper, bar, watch)
+    rates, source = training.rates, f"{config.method}, {config.encoder}"
+    return Run(
+        config=config,
+        covariance=training.tracker.trajectory("covariance", source),
+        cross=training.tracker.trajectory("cross-correlation", source),
+        model=training.model,
+        snapshots=training.probe.snapshots(),
+        rates=np.array([rates.step, rates.gamma, rates.lr]).T.reshape(-1, 3),
+        finished=finished,
+        images_per_second=speed,
+    )
+
+
+def _train(
+    training: Training,
+    keeper: Keeper,
+    bar: Any,
+    watch: Callable[[Progress], bool | None] | None,
+) -> tuple[bool, float]:
+    """Take steps until the last, or until `watch` says stop."""
+    config, first = training.config, training.step
+    started = looked = time.perf_counter()
+    speed, last, stop = 0.0, False, False
+    while not (last or stop):
+        last = training.step == config.steps
+        try:
+            training.advance()
+        except torch.OutOfMemoryError as error:
+            raise explain_memory(training, error) from None
+        now = time.perf_counter()
+        if training.world > 1:
+            due = training.step % LOOK_STEPS == 0
+        else:
+            due = now - looked > LOOK_SECONDS
+        if due or last:
+            refuse_a_lost_run(training)
+            looked = now = time.perf_counter()
+            speed = (training.step - first) * config.batch / (now - started)
+            seen = _progress(training, speed)
+            bar.update(training.step - bar.n)
+            bar.set_postfix_str(
+                f"loss {seen.loss:.3g}, {seen.learned} modes, {speed:.0f} images/s"
             )
-        if done:
-            break
-        if fixed is None and step % refresh == 0:
-            eta = rate / optim.top_gamma(model, x, x_prime, center=center)
-        # A parameter that the output does not use stays where it is.
-        gradients = torch.autograd.grad(loss, trained, materialize_grads=True)
-        with torch.no_grad():
-            for parameter, gradient in zip(trained, gradients, strict=True):
-                parameter.sub_(eta * gradient)
-        t += eta
-    times, counts, values, spectra = zip(*entries, strict=True)
-    said = f"lr = {fixed:.3g}" if fixed is not None else f"lr = {rate:.3g} / gamma_1"
-    return Trajectory(
-        t=np.array(times),
-        step=np.array(counts),
-        loss=np.array(values),
-        eigenvalues=np.stack(spectra),
-        order="rank",
-        matrix="cross-correlation",
-        source=f"network, full-batch descent, {said}",
+            keeper.write_metrics()
+            if watch is not None and not last:
+                stop = bool(
+                    distributed.same(distributed.is_main() and bool(watch(seen)))
+                )
+        keeper.save(now=last or stop)
+    return last, speed
+
+
+def _progress(training: Training, speed: float) -> Progress:
+    tracker = training.tracker
+    covariance, cross = tracker.eigenvalues[-1]
+    return Progress(
+        step=training.step,
+        steps=training.config.steps,
+        t=training.t,
+        loss=tracker.loss[-1],
+        lr=training.lr,
+        covariance=covariance,
+        cross=cross,
+        learned=int((covariance > 0.1 * covariance[0]).sum()),
+        images_per_second=speed,
+        model=training.model,
     )
-
-
-def _embed(model: nn.Module, both: Tensor) -> Tensor:
-    z = model(both)
-    if z.ndim != 2 or len(z) != len(both):
-        raise ValueError(
-            f"`model` must map (n, ...) to (n, d); {len(both)} inputs became "
-            f"{tuple(z.shape)}. Flatten the output"
-        )
-    return z
-
-
-def _eigenvalues(z: Tensor, z_prime: Tensor, center: bool) -> np.ndarray:
-    # A spectrum is always computed in float64.
-    z, z_prime = z.detach().double(), z_prime.detach().double()
-    C = losses.cross_correlation(
-        z, z_prime, normalize=False, center=center, symmetrize=True
-    )
-    return torch.linalg.eigvalsh(C).flip(0).cpu().numpy()
