@@ -21,10 +21,9 @@ import numpy as np
 D, IMAGES = 5, 4
 # Network, stem, normalisation, side of the images.
 CASES = {
-    "resnet18": ("resnet18", "imagenet", "batch", 64),
-    "resnet50": ("resnet50", "imagenet", "batch", 64),
+    "resnet18": ("resnet18", "imagenet", "batch", 48),
+    "resnet50": ("resnet50", "imagenet", "batch", 48),
     "resnet18_small": ("resnet18", "cifar", "group", 17),
-    "resnet50_small": ("resnet50", "cifar", "group", 17),
 }
 
 
