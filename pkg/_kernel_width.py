@@ -139,6 +139,7 @@ class KernelWidth(anywidget.AnyWidget):
         "closed_form",
         "draw",
         "words",
+        "marks",
         "kernel_width_math",
         "kernel_width_pictures",
         "chart",

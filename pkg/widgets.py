@@ -16,6 +16,7 @@ from pkg._compose import Guarded, compose
 from pkg._figures import Losses, Minibatch
 from pkg._kernel_width import KernelWidth
 from pkg._training import LivingNetwork
+from pkg._unfolding import Unfolding
 
 __all__ = [
     "KernelWidth",
@@ -24,6 +25,7 @@ __all__ = [
     "Minibatch",
     "SmallStart",
     "Staircase",
+    "Unfolding",
     "compose",
 ]
 

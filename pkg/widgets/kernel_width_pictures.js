@@ -3,6 +3,7 @@
  */
 
 import { make, modeColours, put, round, scale, ticks } from "./draw.js";
+import { MARKS } from "./marks.js";
 import { tickText } from "./words.js";
 
 const TOP = 26; // title
@@ -10,13 +11,6 @@ const FOOT = 20;
 const FLOOR = 1e-6; // the smallest eigenvalue drawn
 const CEILING = 1.5;
 const NOTHING = 0.01; // of the largest size: below it, a sign means nothing
-
-// A mark of radius r: disc, square, triangle. Colour alone would not tell clusters apart.
-const MARKS = [
-  (x, y, r) => `M${x - r} ${y}a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0z`,
-  (x, y, r) => `M${x - 0.9 * r} ${y - 0.9 * r}h${1.8 * r}v${1.8 * r}h${-1.8 * r}z`,
-  (x, y, r) => `M${x} ${y - 1.25 * r}l${1.15 * r} ${2 * r}h${-2.3 * r}z`,
-];
 
 /**
  * A square of marks, a mark a view, a line a pair.
