@@ -10,12 +10,10 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
-import venv
 from pathlib import Path
 from typing import Any
 
-from tests.bench import Row
+from tests.bench import Row, environment
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = ("torch==2.14.1", "torchvision==0.29.1", "kornia==0.9.0", "jaxtyping==0.3.11")
@@ -25,7 +23,8 @@ TASKS, REPEATS = ("32:512", "96:64"), 9
 
 def rows(tasks: tuple[str, ...] = TASKS, repeats: int = REPEATS) -> list[Row]:
     """Compare with each peer at each size; one row says that all do the same."""
-    python = _environment(make="views" in sys.argv[1:])
+    make = "views" in sys.argv[1:]
+    python = environment("stepwise-ssl-peers", PEERS, make=make)
     if python is None:
         print("   left out: `python -m tests.bench views` makes it", file=sys.stderr)
         return []
@@ -79,20 +78,3 @@ def _measure(python: Path, tasks: tuple[str, ...], repeats: int) -> dict[str, An
         command, cwd=ROOT, env=alone, stdout=subprocess.PIPE, text=True, check=True
     )
     return json.loads(run.stdout)
-
-
-def _environment(*, make: bool) -> Path | None:
-    """Return the Python of the peers' environment; None if it is missing."""
-    folder = Path(tempfile.gettempdir()) / "stepwise-ssl-peers"
-    python, stamp = folder / "bin" / "python", folder / "peers.json"
-    # Written last: an environment that broke off half-way is made again.
-    if stamp.exists() and json.loads(stamp.read_text()) == list(PEERS):
-        return python
-    if not make:
-        return None
-    print(f"   peers into {folder}: 5.5 GB, a few minutes", file=sys.stderr)
-    venv.create(folder, clear=True, with_pip=True)
-    command = [str(python), "-m", "pip", "install", "--quiet", "numpy", *PEERS]
-    subprocess.run(command, check=True)
-    stamp.write_text(json.dumps(PEERS))
-    return python
