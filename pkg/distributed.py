@@ -5,6 +5,8 @@ share of them; the embeddings are gathered, and every rank evaluates the same lo
 all of them. On one process each function here does nothing, so the loop has one form.
 """
 
+import functools
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from torch import Tensor
 from pkg import _check
 
 PATIENCE = 3.0  # seconds in which a rank that lives answers the roll call
+_sessions = itertools.count()
 
 
 class Session(NamedTuple):
@@ -79,7 +82,9 @@ def session(
     if world == 1 or dist.is_initialized():
         yield Session(_rank(), _world(), place)  # a group made elsewhere ends there
         return
-    store, rank, world = next(dist.rendezvous("env://"))
+    register, rank, world = _meet()
+    # Words of an earlier session must not be taken for this one's.
+    store = dist.PrefixStore(f"session {next(_sessions)}", register)
     if place.type == "cuda":
         torch.cuda.set_device(place)
     dist.init_process_group(
@@ -197,6 +202,13 @@ def _place(device: str | torch.device | None, local: int, world: int) -> torch.d
             f"{max(cards, 1)}, or device='cpu'"
         )
     return torch.device("cuda", local)
+
+
+@functools.cache
+def _meet() -> tuple[dist.Store, int, int]:
+    # Once a process: without torchrun, rank 0 keeps the register, and a second one at
+    # the same address would be sought while the first is being closed.
+    return next(dist.rendezvous("env://"))
 
 
 def _is_of_the_group(error: RuntimeError) -> bool:
