@@ -13,7 +13,8 @@ export function digits(value) {
     const places = Math.max(0, 2 - Math.floor(Math.log10(size)));
     return (value < 0 ? "−" : "") + size.toFixed(Math.min(places, 3));
   }
-  const power = Math.floor(Math.log10(size) + 1e-9);
+  const floor = Math.floor(Math.log10(size) + 1e-9);
+  const power = size / 10 ** floor < 9.95 ? floor : floor + 1; // 9.96 would round to 10
   const lead = (size / 10 ** power).toFixed(1).replace(/\.0$/, "");
   const raised = (power < 0 ? "⁻" : "") +
     [...String(Math.abs(power))].map((k) => RAISED[k]).join("");
