@@ -151,9 +151,10 @@ def statistics(
     -------
     dict of str to (n,)
         "brightness" and "contrast", mean and standard deviation of grey; "warmth", red
-        minus blue; "saturation", largest minus smallest colour; "light from above",
-        upper half minus lower half of grey; "fine detail", mean step between neighbours
-        over the contrast. All but the last in units of full scale.
+        minus blue; "saturation", largest minus smallest colour; "light from above" and
+        "light from the left", upper minus lower and left minus right half of grey;
+        "fine detail", mean step between neighbours over the contrast. All but the last
+        in units of full scale.
 
     Raises
     ------
@@ -178,7 +179,7 @@ def statistics(
         )
     pixels = images / 255.0
     grey = pixels @ np.array(LUMA)  # (n, height, width)
-    half = grey.shape[1] // 2
+    high, wide = (side // 2 for side in grey.shape[1:])
     flat = grey.reshape(len(grey), -1)
     contrast = flat.std(axis=1)
     across, down = np.abs(np.diff(grey, axis=2)), np.abs(np.diff(grey, axis=1))
@@ -188,8 +189,8 @@ def statistics(
         "contrast": contrast,
         "warmth": (pixels[..., 0] - pixels[..., 2]).mean(axis=(1, 2)),
         "saturation": np.ptp(pixels, axis=3).mean(axis=(1, 2)),
-        "light from above": grey[:, :half].mean(axis=(1, 2))
-        - grey[:, -half:].mean(axis=(1, 2)),
+        "light from above": (grey[:, :high] - grey[:, -high:]).mean(axis=(1, 2)),
+        "light from the left": (grey[..., :wide] - grey[..., -wide:]).mean(axis=(1, 2)),
         # A flat image has no detail, and no contrast to divide by.
         "fine detail": step / np.maximum(contrast, 1e-12),
     }

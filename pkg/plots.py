@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float, Shaped
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -32,6 +33,11 @@ plt.rcParams.update(
 )
 
 INK = "#333333"
+# From low to high, as in unfolding.css; no mode has one of these colours.
+RANKS = LinearSegmentedColormap.from_list(
+    "ranks",
+    ["#4b2a86", "#7a5fb5", "#ab9ad3", "#b9b4bd", "#eaa46c", "#d1701f", "#8f3f00"],
+)
 
 
 def shades(d: int) -> np.ndarray:
@@ -132,6 +138,54 @@ def draw_captured(
     ax.axvline(chance, color="#999999", linewidth=1.0)
     ax.set(xlim=(0, 1.02), xlabel="captured", yticks=rows, yticklabels=labels)
     ax.set_ylim(len(rows) - 0.5, -0.5)  # the first row on top, on shared axes, too
+    return ax
+
+
+def draw_cloud(
+    ax: Axes,
+    points: Float[np.ndarray, "n 3"],
+    values: Float[np.ndarray, " n"],
+    *,
+    half: float,
+    modes: int,
+) -> Axes:
+    """Draw points in three axes, from the side from which the moving figure begins.
+
+    Without perspective. Axes 1 to 3 have the colours of their modes; points go from
+    purple to orange by the rank of `values`, near ones over far ones.
+
+    Parameters
+    ----------
+    ax : Axes
+        Where to draw.
+    points : (n, 3)
+        Coordinates.
+    values : (n,)
+        What colours the points.
+    half : float
+        From the middle of the picture to its edge.
+    modes : int
+        How many modes share the colours.
+
+    Returns
+    -------
+    Axes
+    """
+    (ct, st), (cf, sf) = ((np.cos(a), np.sin(a)) for a in np.radians([35, 20]))
+    # Columns: across, up, and towards the reader; as `project` of unfolding_math.js.
+    view = np.array([[ct, st * sf, -st * cf], [0, cf, sf], [st, -ct * sf, ct * cf]])
+    for k, (axis, shade) in enumerate(zip(view, shades(modes)[:3], strict=True)):
+        end = 0.9 * half * axis[:2]
+        ax.plot(*np.transpose([-end, end]), color=shade, linewidth=1.2)
+        ax.text(*(1.08 * end), f"{k + 1}", ha="center", va="center", fontsize=8)
+    seen = points @ view
+    order = np.argsort(seen[:, 2])
+    ranks = np.argsort(np.argsort(values)) / max(len(values) - 1, 1)
+    ax.scatter(
+        *seen[order, :2].T, c=ranks[order], cmap=RANKS, s=7, zorder=3, linewidth=0
+    )
+    ax.set(xlim=(-half, half), ylim=(-half, half), xticks=[], yticks=[], aspect="equal")
+    ax.spines[:].set(visible=True, color="#dddddd")
     return ax
 
 

@@ -110,6 +110,8 @@ def test_statistics_say_what_was_painted():
     np.testing.assert_allclose(
         found["light from above"], [0, 0, 0, grey, 0], atol=1e-12
     )
+    turned = modes.statistics(images.swapaxes(1, 2))
+    np.testing.assert_allclose(turned["light from the left"], found["light from above"])
     # Stripes: every step across is the whole range, none down.
     assert found["fine detail"][4] == pytest.approx(1.0)
     assert found["fine detail"][3] == pytest.approx(1 / 7)

@@ -1,5 +1,7 @@
 """Plots: what is drawn, in which style and under which name; never pixels."""
 
+import re
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -11,6 +13,7 @@ from matplotlib.colors import to_rgb
 
 from pkg import dynamics, plots
 from pkg.record import Trajectory
+from tests.test_widgets import node, source
 
 GAMMAS, S0 = np.array([1.0, 0.5, 0.2]), 1e-2
 STEPS = dynamics.step_times(GAMMAS, S0)
@@ -90,6 +93,23 @@ def test_captured_shares_are_one_dot_a_seed_and_a_bar_at_the_median():
     np.testing.assert_array_equal(medians.get_xdata(), [0.8, 0.5])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["after", "start"]
     assert chance.get_xdata()[0] == 0.04 and ax.yaxis_inverted()
+
+
+def test_a_cloud_is_turned_as_the_moving_figure_turns_it(rng):
+    points, values = rng.standard_normal((9, 3)), rng.standard_normal(9)
+    ax = plots.draw_cloud(plt.figure().subplots(), points, values, half=4.0, modes=8)
+    [seen] = node(source("unfolding_math"), ["project", points.T.tolist(), 35, 20])
+    order = np.argsort(seen["near"])
+    expected = np.transpose([seen["across"], seen["up"]])[order]
+    dots = ax.collections[0]
+    np.testing.assert_allclose(dots.get_offsets(), expected, atol=1e-12)
+    ranks = np.argsort(np.argsort(values))[order] / 8
+    np.testing.assert_allclose(dots.get_array(), ranks)
+    css = (source("unfolding_math").parent / "unfolding.css").read_text()
+    shown = [re.search(rf"--uf-q{k}: (#\w+)", css)[1] for k in range(7)]
+    np.testing.assert_allclose(
+        plots.RANKS(np.arange(7) / 6)[:, :3], [to_rgb(c) for c in shown], atol=0.02
+    )
 
 
 def test_directions_become_images_centred_on_grey(rng):
