@@ -154,6 +154,62 @@ def moments(
     return torch.stack([covariance, (C + C.T) / 2])
 
 
+def layer_spectra(
+    model: nn.Module, x: Float[Tensor, "n c h w"]
+) -> dict[str, Float[np.ndarray, " p"]]:
+    """Find the covariance spectrum of what each part of a network makes of images.
+
+    Features with height and width are averaged over them first. ``modes.dimension`` of
+    what comes back, while a network trains, says how its hidden layers unfold.
+    Introduced in chapter 11.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Seen in evaluation mode, and left in the mode that it was in.
+    x : (n, channels, height, width)
+        Images as the network sees them, on its device.
+
+    Returns
+    -------
+    dict of str to (p,)
+        For each child of `model`, by name, in the order in which they were called: the
+        eigenvalues of its p features' covariance over the images, descending.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two images, or `model` has no children.
+    """
+    if len(x) < 2:
+        raise ValueError(f"`x` holds {len(x)} images; a covariance needs two or more")
+    found: dict[str, np.ndarray] = {}
+
+    def note(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            features = output.flatten(2).mean(2) if output.ndim > 2 else output
+            covariance = moments(features, features)[0].cpu().numpy()
+            found[name] = np.linalg.eigvalsh(covariance)[::-1].astype(np.float64)
+
+        return hook
+
+    hooks = [m.register_forward_hook(note(name)) for name, m in model.named_children()]
+    if not hooks:
+        raise ValueError(
+            "`model` has no children to look into; wrap its layers in nn.Sequential"
+        )
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(x)
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Snapshots:
     """Embeddings of a fixed probe set along a run.
