@@ -12,6 +12,7 @@ from pkg._rate_runs import overtaken_rate, rate_cost
 from pkg._scale_runs import kernel_scale, scale_cost
 from pkg._spectra_runs import augmentation_spectra, dataset_spectra, spectra_cost
 from pkg._staircase_runs import Made, linear_staircase, staircase_cost
+from pkg._unfolding_runs import unfolding, unfolding_cost
 from pkg._wide_runs import wide_cost, wide_networks
 
 
@@ -36,6 +37,12 @@ class Recipe:
         Everything that decides the result; see `make`.
     roots : tuple of str
         Data sets that lie in a folder which the user names.
+    resumes : bool
+        Whether `make` takes ``keep``, a folder for checkpoints.
+    elsewhere : callable, optional
+        Says from `config` what the run costs on other machines, a line each.
+    awaits : str
+        What this record needs and has not had yet; empty for those that ship.
     """
 
     name: str
@@ -44,6 +51,9 @@ class Recipe:
     cost: Callable[[Mapping[str, Any]], tuple[float, float]]
     config: Mapping[str, Any]
     roots: tuple[str, ...] = ()
+    resumes: bool = False
+    elsewhere: Callable[[Mapping[str, Any]], list[str]] | None = None
+    awaits: str = ""
 
 
 _STAIRCASE = {
@@ -244,6 +254,25 @@ RECIPES = {
                 "steps": 200,
                 "cases": [_FIXED, _FOLLOWS],
                 "seeds": [20, 21, 22, 23, 24],
+            },
+        ),
+        Recipe(
+            name="unfolding-photos",
+            summary="how and into what an embedding unfolds, photographs",
+            make=unfolding,
+            cost=unfolding_cost,
+            config={
+                "data": "photos",
+                "n": 2080,
+                "size": 16,
+                "training": {
+                    "method": "barlow_twins",
+                    "lr": 0.01,
+                    "steps": 480,
+                    "probe": 300,
+                    "snapshots": 49,
+                },
+                "seeds": [10, 11, 12, 13, 14],
             },
         ),
     )

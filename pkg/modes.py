@@ -226,13 +226,7 @@ def separation(
     ----------
     The correlation ratio, Fisher's eta squared.
     """
-    points = _check.finite("points", points, ndim=2)
-    labels = np.asarray(labels)
-    if labels.shape != (len(points),):
-        raise ValueError(
-            f"`labels` must be one a row of `points`; got shape {labels.shape} for "
-            f"{len(points)} rows"
-        )
+    points, labels = _labelled(points, labels)
     names, which = np.unique(labels, return_inverse=True)
     if len(names) < 2:
         raise ValueError("`labels` holds one class only; there is nothing to separate")
@@ -242,3 +236,43 @@ def separation(
     between = members.sum(axis=0) @ (means - middle) ** 2
     total = np.sum((points - middle) ** 2, axis=0)
     return between / np.where(total > 0, total, 1.0)
+
+
+def hits(points: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"]) -> float:
+    """Measure how often the nearest other point has the same label.
+
+    Introduced in chapter 12.
+
+    Parameters
+    ----------
+    points : (n, d)
+        One row an image.
+    labels : (n,)
+        The class of each image.
+
+    Returns
+    -------
+    float
+        Between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ or `points` is not finite.
+    """
+    points, labels = _labelled(points, labels)
+    squares = np.sum(points**2, axis=1)
+    apart = squares[:, None] + squares - 2 * points @ points.T
+    np.fill_diagonal(apart, np.inf)
+    return float(np.mean(labels[apart.argmin(axis=1)] == labels))
+
+
+def _labelled(points: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    points = _check.finite("points", points, ndim=2)
+    labels = np.asarray(labels)
+    if labels.shape != (len(points),):
+        raise ValueError(
+            f"`labels` must be one a row of `points`; got shape {labels.shape} for "
+            f"{len(points)} rows"
+        )
+    return points, labels

@@ -136,6 +136,19 @@ def test_labels_that_mean_nothing_separate_by_chance_alone(rng):
     assert mean == pytest.approx(12 / 299, abs=4 * 0.016 / np.sqrt(200))
 
 
+def test_a_hit_is_a_nearest_neighbour_of_the_same_class(rng):
+    """scikit-learn's leave-one-out is the other road."""
+    from sklearn.model_selection import LeaveOneOut, cross_val_score
+    from sklearn.neighbors import KNeighborsClassifier
+
+    labels = rng.integers(0, 4, 60)
+    points = rng.standard_normal((60, 3)) + labels[:, None] + 100
+    nearest = KNeighborsClassifier(1, algorithm="brute")
+    expected = cross_val_score(nearest, points, labels, cv=LeaveOneOut()).mean()
+    assert modes.hits(points, labels) == pytest.approx(expected)
+    assert 0.3 < expected < 0.9
+
+
 Z = np.random.default_rng(0).standard_normal((3, 9, 4))
 
 
@@ -162,6 +175,10 @@ Z = np.random.default_rng(0).standard_normal((3, 9, 4))
         (
             lambda: modes.separation(Z[0], np.zeros(8, int)),
             r"`labels` must be one a row of `points`; got shape \(8,\) for 9 rows",
+        ),
+        (
+            lambda: modes.hits(Z[0], np.zeros(8, int)),
+            r"`labels` must be one a row of `points`",
         ),
         (
             lambda: modes.separation(Z[0], np.zeros(9, int)),
