@@ -35,7 +35,7 @@ def cross_correlation(
 ) -> Float[Tensor, "d d"]:
     """Correlate every output of one view with every output of the other.
 
-    Introduced in chapter 9.
+    Introduced in chapter 10.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def barlow_twins(
 
     The loss is sum_i (1 - C_ii)^2 + lambd sum_{i != j} C_ij^2. Its defaults are the
     published form; with ``**THEORY`` it is ||C - I||_F^2 of the raw embeddings, whose
-    gradient in the linear model is 4 (C - I) W Gamma. Introduced in chapter 9.
+    gradient in the linear model is 4 (C - I) W Gamma. Introduced in chapter 10.
 
     Parameters
     ----------
