@@ -22,7 +22,7 @@ MOST_AXES = 8
 MOST_CLASSES = 15  # five colours in three shapes
 MOST_NUMBERS = 150_000  # in all snapshots: 200 kB of the page
 MOST_TIMES = 240  # of the curves beside it
-ENDS = 4  # images shown at either end of an axis
+ENDS = 4  # pictures at either end of an axis
 SIDE = 32  # pixels of such an image
 
 
@@ -50,14 +50,23 @@ def _ranks(values: np.ndarray) -> list[int]:
 
 
 def _sprite(points: np.ndarray, images: np.ndarray) -> str:
-    """One JPEG, a row an axis: the images at its two ends in the last snapshot."""
+    """One JPEG, a row an axis: what lies at its two ends in the last snapshot.
+
+    Outermost the average of all images about their own means, weighed by where they
+    lie along the axis: its contrast is its own, grey is zero.
+    """
     from PIL import Image
 
     sheet = Image.new("RGB", (2 * ENDS * SIDE, points.shape[2] * SIDE))
+    varied = images - images.mean(axis=(1, 2, 3), keepdims=True)
     for row, values in enumerate(points[-1].T):
-        order = np.argsort(values, kind="stable")
-        for column, i in enumerate([*order[:ENDS], *order[-ENDS:]]):
-            tile = Image.fromarray(images[i]).resize((SIDE, SIDE))
+        ranked = images[np.argsort(values, kind="stable")]
+        average = np.tensordot(values, varied, axes=1)  # (height, width, 3)
+        average /= max(np.abs(average).max(), 1e-12)
+        low, high = (np.rint(127.5 * (1 + sign * average)) for sign in (-1, 1))
+        tiles = [low[None], ranked[: ENDS - 1], ranked[1 - ENDS :], high[None]]
+        for column, pixels in enumerate(np.concatenate(tiles).astype(np.uint8)):
+            tile = Image.fromarray(pixels).resize((SIDE, SIDE))
             sheet.paste(tile, (column * SIDE, row * SIDE))
     buffer = io.BytesIO()
     sheet.save(buffer, "JPEG", quality=80)
@@ -154,7 +163,8 @@ class Unfolding(anywidget.AnyWidget):
     point, a line, a sheet, a body. The axes are the same at all times, and so is the
     scale, unless the reader asks to fit the picture to the cloud. Between two snapshots
     every point moves straight. Under the cloud stand the images at both ends of each
-    axis. Introduced in chapter 12.
+    axis, outermost the average of all, weighed by where they lie along it. Introduced
+    in chapter 12.
 
     Parameters
     ----------

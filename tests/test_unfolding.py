@@ -1,10 +1,13 @@
 """The unfolding figure: its film against NumPy, its words, its page."""
 
+import base64
+import io
 import json
 import re
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import stats
 
 from pkg import dynamics, modes, widgets
@@ -255,6 +258,28 @@ def test_classes_can_be_told_apart_without_a_kind_of_cone(cone, page):
     luminance, ground = _linear(colours) @ TO_XYZ[1], _linear([page]) @ TO_XYZ[1]
     brighter = np.maximum(luminance, ground)
     assert np.min((brighter + 0.05) / (np.minimum(luminance, ground) + 0.05)) > 3
+
+
+def test_the_strip_shows_images_at_both_ends_and_what_they_have_in_common():
+    """Painted so that axis 2 can be read off its tiles: the upper half follows it."""
+    along = arrays()["points"][-1, :, 1]
+    order = np.argsort(along)
+    grey = np.empty(N, dtype=np.uint8)
+    grey[order] = np.linspace(0, 255, N).astype(np.uint8)
+    images = np.full((N, 8, 8, 3), 100, np.uint8)
+    images[:, :4] = grey[:, None, None, None]
+    sprite = figure(images=images).film["sprite"]
+    sheet = Image.open(io.BytesIO(base64.b64decode(sprite.split(",")[1])))
+    assert sheet.size == (8 * 32, D * 32)
+    pixels = np.asarray(sheet.convert("L")).astype(float)
+    upper, lower = pixels[32 + 4, 16::32], pixels[32 + 28, 16::32]
+    shade = grey[order].astype(float)
+    np.testing.assert_allclose(upper[1:-1], [*shade[:3], *shade[-3:]], atol=4)  # JPEG
+    np.testing.assert_allclose(lower[1:-1], 100, atol=4)
+    # Half of each image is bright and half is not, so about its mean one is the other's
+    # negative.
+    np.testing.assert_allclose([upper[0], lower[0]], [0, 255], atol=4)
+    np.testing.assert_allclose([upper[-1], lower[-1]], [255, 0], atol=4)
 
 
 def test_the_film_is_light_and_its_curves_keep_both_ends():

@@ -128,8 +128,8 @@ function tenth(value) {
  */
 export function createEnds(parent, { sprite, opened }) {
   const strip = make("div", { class: "uf-ends" }, parent);
-  make("p", { class: "uf-caption", text: "images at the two ends of each axis after training; " +
-    "the end with the number is on the right" }, strip);
+  make("p", { class: "uf-caption", text: "images at the two ends of each axis after training, " +
+    "outermost what they have in common; on the right the end with the number" }, strip);
   const colours = modeColours(opened.length);
   const rows = [0, 1, 2].map(() => {
     const row = make("div", { class: "uf-row sf-mode" }, strip);
@@ -143,7 +143,7 @@ export function createEnds(parent, { sprite, opened }) {
     put(row, { style: `--light: ${colours[axis].light}; --dark: ${colours[axis].dark}` });
     put(name, { text: `axis ${axis + 1}` });
     sides.forEach((side, end) => put(side, {
-      "aria-label": `Four images at the ${end ? "numbered" : "other"} end of axis ${axis + 1}.`,
+      "aria-label": `Images at the ${end ? "numbered" : "other"} end of axis ${axis + 1}, and what they have in common.`,
       style: `background-image: url(${sprite}); background-position: ${-128 * end}px ${-32 * axis}px`,
     }));
   });
