@@ -6,7 +6,7 @@ step time, and colour means mode index and nothing else, earliest darkest.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,6 +16,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pkg import _check
 from pkg.record import Trajectory
 
 # Set once, here: a figure reads at the width of a page, on paper and on a screen.
@@ -45,27 +46,32 @@ def shades(d: int) -> np.ndarray:
     return plt.get_cmap("cividis")(np.linspace(0.05, 0.85, d))
 
 
-def draw_loss(ax: Axes, run: Trajectory, **line: Any) -> Axes:
-    """Draw the loss against time; `line` goes to ``Axes.plot``.
+def draw_loss(
+    ax: Axes, run: Trajectory, *, by: Literal["time", "step"] = "time", **line: Any
+) -> Axes:
+    """Draw the loss against flow time or step number; `line` goes to ``Axes.plot``.
 
     Draws on `ax` and nothing else: no figure, no title, no ``plt.show``.
     """
-    ax.plot(run.t, run.loss, color=INK, label=run.source, **line)
+    ax.plot(_abscissa(run, by)[0], run.loss, color=INK, label=run.source, **line)
     ax.set(ylabel="loss")
     ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     return ax
 
 
-def draw_spectrum(ax: Axes, run: Trajectory, **line: Any) -> Axes:
-    """Draw every eigenvalue against time, earliest mode darkest.
+def draw_spectrum(
+    ax: Axes, run: Trajectory, *, by: Literal["time", "step"] = "time", **line: Any
+) -> Axes:
+    """Draw every eigenvalue against flow time or step number, earliest mode darkest.
 
     `line` goes to ``Axes.plot``: "--" for theory, "-" for what was measured.
     Draws on `ax` and nothing else: no figure, no title, no ``plt.show``.
     """
     d = run.eigenvalues.shape[1]
+    x, words = _abscissa(run, by)
     for values, shade in zip(run.eigenvalues.T, shades(d), strict=True):
-        ax.plot(run.t, values, color=shade, **line)
-    ax.set(xlabel="flow time", ylabel=f"eigenvalues of the\n{run.matrix}")
+        ax.plot(x, values, color=shade, **line)
+    ax.set(xlabel=words, ylabel=f"eigenvalues of the\n{run.matrix}")
     return ax
 
 
@@ -305,6 +311,16 @@ def figure_directions(
     for j, ax in enumerate(figure.axes[: len(rows[0])]):
         ax.set_title(f"{j + 1}", loc="center")
     return figure
+
+
+def _abscissa(run: Trajectory, by: str) -> tuple[np.ndarray, str]:
+    if _check.choice("by", by, ("time", "step")) == "time":
+        return run.t, "flow time"
+    if run.step is None:
+        raise ValueError(
+            f'`run` ({run.source}) is a continuous flow without steps; pass by="time"'
+        )
+    return run.step, "step"
 
 
 def _ranked(run: Trajectory) -> Trajectory:

@@ -15,6 +15,7 @@ from pkg import _compose
 from pkg._compose import Guarded, compose
 from pkg._figures import Losses, Minibatch
 from pkg._kernel_width import KernelWidth
+from pkg._panel import TrainingPanel
 from pkg._push import Push
 from pkg._training import LivingNetwork
 from pkg._unfolding import Unfolding
@@ -27,6 +28,7 @@ __all__ = [
     "Push",
     "SmallStart",
     "Staircase",
+    "TrainingPanel",
     "Unfolding",
     "compose",
 ]

@@ -24,7 +24,7 @@ TRAINER = {
 TRAINER_HALVES = {"_batches", "_config", "_descend", "_guards", "_keep", "_run"}
 # Two edges are missing on purpose: `flow` does not see `dynamics`, since it exists to
 # disagree; `plots` and `widgets` receive results and compute nothing but the picture.
-WIDGETS = {"_figures", "_kernel_width", "_push", "_training", "_unfolding"}
+WIDGETS = {"_figures", "_kernel_width", "_panel", "_push", "_training", "_unfolding"}
 MAY_IMPORT = {
     "__init__": set(),
     "_check": set(),
@@ -97,6 +97,8 @@ MAY_IMPORT = {
     "_figures": {"_check", "_compose"},
     **{half: {"_check", "_compose"} for half in ("_training", "_kernel_width")},
     "_push": {"_check", "_compose"},
+    # It draws a run that is still going on, as the static figures do.
+    "_panel": {"plots", "record"},
     "_unfolding": {"_check", "_compose", "record"},
     "widgets": {*("_check", "_compose", "record"), *WIDGETS},
 }

@@ -1,6 +1,7 @@
 """Plots: what is drawn, in which style and under which name; never pixels."""
 
 import re
+from dataclasses import replace
 
 import matplotlib
 
@@ -74,6 +75,20 @@ def test_theory_beside_ranks_is_drawn_by_rank():
 
 def test_a_linear_axis_begins_at_zero():
     assert plots.figure_staircase(RUN, log_time=False).axes[1].get_xlim()[0] == 0
+
+
+def test_a_run_is_drawn_by_time_or_by_step(as_a_user):
+    """Flow time does not run evenly where the learning rate changes."""
+    run = replace(measured(), step=np.arange(50))
+    ax = plots.draw_spectrum(plt.figure().subplots(), run, by="step")
+    np.testing.assert_array_equal(ax.lines[2].get_xdata(), np.arange(50))
+    assert ax.get_xlabel() == "step"
+    plots.draw_loss(ax, run, by="step")
+    np.testing.assert_array_equal(ax.lines[3].get_xdata(), np.arange(50))
+    with pytest.raises(ValueError, match=r"`run` \(measured\) is a .* without steps"):
+        plots.draw_loss(ax, measured(), by="step")
+    with pytest.raises(ValueError, match=r"`by` is 'steps'.*did you mean 'step'"):
+        plots.draw_spectrum(ax, run, by="steps")
 
 
 def test_predictions_are_drawn_as_ratios_one_dot_a_seed():
