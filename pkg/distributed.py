@@ -8,6 +8,7 @@ all of them. On one process each function here does nothing, so the loop has one
 import functools
 import itertools
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from torch import Tensor
 from pkg import _check
 
 PATIENCE = 3.0  # seconds in which a rank that lives answers the roll call
+PAUSE = 0.1  # seconds before the end of a session
 _sessions = itertools.count()
 
 
@@ -99,7 +101,8 @@ def session(
     except RuntimeError as error:
         if not _is_of_the_group(error):
             raise
-        lost = _roll_call(store, rank, world)
+        with _not_told_to_end():
+            lost = _roll_call(store, rank, world)
         if not lost:
             raise  # all are here, so the call itself was wrong
         who = f"ranks {lost} of {world} do" if lost[1:] else f"rank {lost[0]} does"
@@ -109,6 +112,9 @@ def session(
             "the same command again; the run goes on from its checkpoint"
         ) from error
     finally:
+        # A thread of gloo may still wait for the interpreter, to let go of a tensor;
+        # who ends the group holds the interpreter, and waits for the thread.
+        time.sleep(PAUSE)
         dist.destroy_process_group()
 
 
@@ -214,6 +220,23 @@ def _meet() -> tuple[dist.Store, int, int]:
 def _is_of_the_group(error: RuntimeError) -> bool:
     # Gloo raises a plain RuntimeError and names its own source file.
     return isinstance(error, dist.DistError) or "gloo/" in str(error)
+
+
+@contextmanager
+def _not_told_to_end() -> Iterator[None]:
+    """Put off the SIGTERM by which torchrun ends the ranks that are left.
+
+    It waits half a minute for them, and would otherwise silence who knows what is lost.
+    """
+    try:
+        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    except ValueError:  # not the main thread, which alone may ask
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _roll_call(store: dist.Store, rank: int, world: int) -> list[int]:
