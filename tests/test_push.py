@@ -121,7 +121,7 @@ def test_the_sentence_tells_push_power_and_step():
             expected.append(pytest.approx(power, abs=0.051))
         found = re.findall(r"power ([−.\d]+) of the size", said)
         assert [float(power.replace("−", "-")) for power in found] == expected
-        assert said.count("one step × ") == 3
+        assert said.count("one step ×") == 3
 
 
 def figure(**state):

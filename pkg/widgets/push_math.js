@@ -170,7 +170,7 @@ export function words({ scale, form, losses, views }) {
   const which = form === "published" ? "As published" : "In the form for a small start";
   const each = losses.map(({ loss, name, push, growth }) => {
     const power = slope(loss, form, ...views, scale).toFixed(1).replace("-", "−");
-    return `${name} pushes with ${digits(push)} (power ${power} of the size), one step × ` +
+    return `${name} pushes with ${digits(push)} (power ${power} of the size), one step ×\u00a0` +
       digits(growth);
   });
   return `${which}, size ${digits(scale)}, rate ${RATE}: ${each.join("; ")}.`;

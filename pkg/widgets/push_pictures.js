@@ -7,7 +7,7 @@ import { make, put } from "./draw.js";
 const TOP = 26; // title
 const FOOT = 24;
 const REACH = 0.3; // of the square: the longest arrow
-const FRAME = 3.2; // half a side, in sizes of the cloud
+const FRAME = 2.9; // half a side, in sizes of the cloud
 
 /**
  * One square.
