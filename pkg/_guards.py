@@ -81,7 +81,7 @@ def refuse_a_lost_run(training: Training) -> None:
         )
 
 
-def explain_memory(training: Training, error: torch.OutOfMemoryError) -> RuntimeError:
+def explain_memory(training: Training) -> RuntimeError:
     """Say which batch would fit, from trying."""
     batch = _batch_that_fits(training)
     remedy = (

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pkg import checkpoint, distributed
+from pkg._guards import refuse_a_lost_run
 from pkg._run import Training
 
 METRICS = "metrics.jsonl"
@@ -60,7 +61,12 @@ class Keeper:
                     "`resume` is 'must', but no `checkpoint` folder is named; pass it"
                 )
             return
-        state = checkpoint.load(self.folder, about=self.about, may_differ=MAY_DIFFER)
+        state = None
+        if distributed.is_main():
+            state = checkpoint.load(
+                self.folder, about=self.about, may_differ=MAY_DIFFER
+            )
+        state = distributed.same(state)  # other machines may not see this folder
         if state is None and how == "must":
             raise ValueError(
                 f"`resume` is 'must', but {self.folder} holds no checkpoint; pass the "
@@ -79,10 +85,8 @@ class Keeper:
                     f"{step} already; pass more, or another folder"
                 )
             self.training.restore(state)
-        if distributed.is_main():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            # Lines behind the checkpoint come again, and the last may be torn.
-            (self.folder / METRICS).write_text("", encoding="utf-8")
+        # Lines behind the checkpoint come again, and the last may be torn.
+        self.write_metrics(mode="w")
 
     def save(self, *, now: bool) -> None:
         """Write a checkpoint if one is due, or in any case."""
@@ -95,14 +99,14 @@ class Keeper:
             due = clock - self.saved_at > max(SECONDS, self.cost / SHARE)
         if not (due or now):
             return
-        training.tracker.fetch()
+        refuse_a_lost_run(training)  # nothing of it is kept
         self.write_metrics()
         state = training.state()
         checkpoint.save(self.folder, state, step=training.step, about=self.about)
         self.saved_at = time.perf_counter()
         self.cost = self.saved_at - clock
 
-    def write_metrics(self) -> None:
+    def write_metrics(self, mode: str = "a") -> None:
         """Append a line of JSON for every step recorded since the last call."""
         if self.folder is None or not distributed.is_main():
             return
@@ -122,7 +126,8 @@ class Keeper:
             }
             lines.append(json.dumps(row) + "\n")
         try:
-            with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / METRICS).open(mode, encoding="utf-8") as file:
                 file.writelines(lines)
         except OSError as error:
             raise RuntimeError(

@@ -54,7 +54,9 @@ class Training:
         self.network = _wrapped(self.model, self.world, config.compile)
         self.dtype, self.scaler = _precision(config.precision, device)
         self.batches = Batches(pixels, config.recipe, config.batch, generator, device)
-        self.optimizer = torch.optim.SGD(_trained(model), lr=1.0)
+        # One kernel for all weights; with fp16 it also skips a step without the host.
+        fused = device.type == "cuda"
+        self.optimizer = torch.optim.SGD(_trained(model), lr=1.0, fused=fused)
         self.tracker = Tracker(config.d, device)
         self.probe = self._probe(pixels[: config.probe])
         self.marks = {*np.linspace(0, config.steps, config.snapshots).round().tolist()}
@@ -68,18 +70,22 @@ class Training:
         The host waits for the device only where gamma_1 is measured.
         """
         config, last = self.config, self.step == self.config.steps
+        before = self.batches.state() if last else {}
         draw = self.batches.draw()
-        if config.lr is None and not last and self.step % config.refresh == 0:
+        if config.lr is None and not last and config.looks(self.step):
             self._measure(draw)
-        if config.probe and self.step in self.marks:
+        if config.probe and self.step in self.marks - {*self.probe.steps}:
             self.probe.take(self.step, self.t, self.model, self.embed)
         x, x_prime = self.batches.make(draw[distributed.share(config.batch)])
         z, z_prime = self.embed(torch.cat([x, x_prime])).chunk(2)
         z, z_prime = distributed.gather(z), distributed.gather(z_prime)
         loss = losses.METHODS[config.method](z, z_prime, **config.keywords)
-        if last or config.records(self.step):
+        if self.step > self.tracker.latest and (last or config.records(self.step)):
             self.tracker.push(self.step, self.t, loss, z, z_prime)
-        if not last:
+        if last:
+            # A run that is made longer takes its next step on this very batch.
+            self.batches.restore(before)
+        else:
             self._descend(loss)
             self.t += self.lr
             self.step += 1

@@ -4,10 +4,14 @@
 
     python -m pkg.recipes list
     python -m pkg.recipes run NAME [--root FOLDER] [--out FOLDER] [--dry-run]
+    python -m pkg.recipes run NAME --checkpoint FOLDER
+    torchrun --nproc-per-node=N -m pkg.recipes run NAME
     python -m pkg.recipes check
 
 A record is one call of one function with one configuration, both named here. A recipe
-that reads several data sets takes ``--root NAME=FOLDER`` once for each.
+that reads several data sets takes ``--root NAME=FOLDER`` once for each. A recipe that
+trains for long takes a folder for its checkpoints: the same command goes on where it
+was stopped.
 """
 
 import argparse
@@ -21,9 +25,11 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from pkg import _check, record
 from pkg._after_runs import PREDICTORS, UNSEEN, after_training
+from pkg._network_runs import network_staircases
 from pkg._rate_runs import overtaken_rate
 from pkg._recipe_list import RECIPES, Recipe
 from pkg._spectra_runs import augmentation_spectra, dataset_spectra
@@ -45,6 +51,7 @@ __all__ = [
     "linear_staircase",
     "main",
     "names",
+    "network_staircases",
     "overtaken_rate",
     "run",
     "wide_networks",
@@ -65,6 +72,7 @@ def run(
     name: str,
     *,
     root: str | Path | Mapping[str, str | Path] | None = None,
+    keep: str | Path | None = None,
     progress: bool = True,
 ) -> Record:
     """Run a recipe and return its record, unsaved.
@@ -78,6 +86,8 @@ def run(
     root : path or mapping of str to path, optional
         Folder of the data set, for a recipe that needs one; a folder for each name in
         `Recipe.roots`, for a recipe that needs several.
+    keep : path, optional
+        Folder for checkpoints, for a recipe that trains for long.
     progress : bool
         Show a bar on the terminal.
 
@@ -88,13 +98,22 @@ def run(
     Raises
     ------
     ValueError
-        If the name is unknown, or `root` is missing, superfluous or not the data set.
+        If the name is unknown, `root` is missing, superfluous or not the data set, or
+        the recipe keeps no checkpoints.
     """
     recipe = get(name)
     roots = _folders_of(recipe, root)
+    more: dict[str, Any] = {}
+    if keep is not None:
+        if not recipe.resumes:
+            raise ValueError(
+                f"`keep` is {str(keep)!r}, but recipe {recipe.name!r} keeps no "
+                "checkpoints: it is made in one go; leave it out"
+            )
+        more["keep"] = Path(keep)
     # Before the run: a room that is edited meanwhile is not the one that made it.
     code, started = _code(recipe), time.perf_counter()
-    runs, arrays, said = recipe.make(recipe.config, roots, progress=progress)
+    runs, arrays, said = recipe.make(recipe.config, roots, progress=progress, **more)
     meta = {
         "config": dict(recipe.config),
         "data": said,
@@ -102,12 +121,23 @@ def run(
             "python": platform.python_version(),
             **{p: metadata.version(p) for p in ("stepwise-ssl", "numpy", "torch")},
         },
-        "device": f"{os.cpu_count()} cores, {platform.machine()} CPU",
+        "device": _device(recipe),
         "seconds": round(time.perf_counter() - started, 1),
         "made": datetime.date.today().isoformat(),
         "code": code,
     }
     return Record(name=name, runs=runs, arrays=arrays, meta=meta)
+
+
+def _device(recipe: Recipe) -> str:
+    """Say on what a recipe runs here: those that resume take a GPU if there is one."""
+    if recipe.resumes:
+        import torch
+
+        if torch.cuda.is_available():
+            world = int(os.environ.get("WORLD_SIZE", "1"))
+            return f"{world} x {torch.cuda.get_device_name()}"
+    return f"{os.cpu_count()} cores, {platform.machine()} CPU"
 
 
 def check(folder: str | Path = record.FOLDER) -> dict[str, str]:
@@ -121,8 +151,9 @@ def check(folder: str | Path = record.FOLDER) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        "fresh"; "missing"; "stale" with what changed in the configuration; "damaged";
-        or "older code" with the rooms whose source has changed since.
+        "fresh"; "missing"; "awaits" what it needs; "stale" with what changed in the
+        configuration; "damaged"; or "older code" with the rooms whose source has
+        changed since.
     """
     return {name: _state(recipe, Path(folder)) for name, recipe in RECIPES.items()}
 
@@ -210,7 +241,18 @@ def _files(room: str) -> list[str]:
 
 
 def _sources(room: str) -> list[bytes]:
-    return [_path(name).read_bytes() for name in _files(room)]
+    """Return what a room computes: its code without comments and docstrings."""
+    return [_essence(_path(name).read_text(encoding="utf-8")) for name in _files(room)]
+
+
+def _essence(source: str) -> bytes:
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            if isinstance(body[0].value, ast.Constant):
+                body[0] = ast.Pass()
+    return ast.dump(tree).encode()
 
 
 def _imports(room: str) -> list[str]:
@@ -230,7 +272,7 @@ def _path(room: str) -> Path:
 
 def _state(recipe: Recipe, folder: Path) -> str:
     if recipe.name not in record.names(folder):
-        return "missing"
+        return f"awaits {recipe.awaits}" if recipe.awaits else "missing"
     try:
         meta = record.load(recipe.name, folder).meta
     except ValueError as error:
@@ -274,6 +316,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="folder of the data set, where one is needed; once for each of several",
     )
     runner.add_argument("--out", default=record.FOLDER, help="where the record goes")
+    runner.add_argument(
+        "--checkpoint",
+        metavar="FOLDER",
+        help="where a long training keeps its state, to go on after a stop",
+    )
     runner.add_argument("--dry-run", action="store_true", help="time and memory only")
     chosen = parser.parse_args(arguments)
     try:
@@ -307,9 +354,13 @@ def _run(chosen: argparse.Namespace) -> int:
         print(
             f"  about {seconds:.0f} s on this machine, {size / 1e9:.1f} GB at the peak"
         )
+        for line in recipe.elsewhere(recipe.config) if recipe.elsewhere else ():
+            print(f"  {line}")
         return 0
-    path = record.save(run(recipe.name, root=_given(recipe, chosen.root)), chosen.out)
-    print(f"written: {path} and its .npz")
+    made = run(recipe.name, root=_given(recipe, chosen.root), keep=chosen.checkpoint)
+    if os.environ.get("RANK", "0") == "0":  # of those that torchrun started
+        path = record.save(made, chosen.out)
+        print(f"written: {path} and its .npz")
     return 0
 
 

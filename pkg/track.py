@@ -48,6 +48,13 @@ class Tracker:
     eigenvalues: list[np.ndarray] = field(default_factory=list)
     _waiting: list[tuple[int, float, Tensor]] = field(default_factory=list)
 
+    @property
+    def latest(self) -> int:
+        """The last step that was pushed or fetched; -1 before the first."""
+        if self._waiting:
+            return self._waiting[-1][0]
+        return self.steps[-1] if self.steps else -1
+
     def push(
         self,
         step: int,

@@ -174,7 +174,11 @@ def fit(
             unit="step",
             disable=not (progress and distributed.is_main()),
         ) as bar:
-            finished, speed = _train(training, keeper, bar, watch)
+            try:
+                finished, speed = _train(training, keeper, bar, watch)
+            except RuntimeError:
+                keeper.write_metrics()  # up to the step that was lost
+                raise
     rates, source = training.rates, f"{config.method}, {config.encoder}"
     return Run(
         config=config,
@@ -200,10 +204,16 @@ def _train(
     speed, last, stop = 0.0, False, False
     while not (last or stop):
         last = training.step == config.steps
+        full = False
         try:
             training.advance()
-        except torch.OutOfMemoryError as error:
-            raise explain_memory(training, error) from None
+        except torch.OutOfMemoryError:
+            full = True  # the traceback holds the step's memory: leave it first
+        except ValueError:
+            refuse_a_lost_run(training)  # where that is why, it says so
+            raise
+        if full:
+            raise explain_memory(training)
         now = time.perf_counter()
         if training.world > 1:
             due = training.step % LOOK_STEPS == 0

@@ -17,7 +17,7 @@ from torch.nn.functional import grid_sample
 from pkg import _check, _colour
 from pkg._view_recipes import RECIPES, Recipe, named
 
-__all__ = ["RECIPES", "Params", "Recipe", "apply", "draw", "flat_pairs", "pair"]
+__all__ = ["RECIPES", "Params", "Recipe", "apply", "draw", "flat_pairs", "join", "pair"]
 
 # Colour takes some sixty small passes. A block of views that fits a processor's cache
 # can stay there from pass to pass; a whole large batch cannot.
@@ -67,6 +67,13 @@ class Params:
 
     def __getitem__(self, rows: slice) -> "Params":
         return Params(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+
+def join(first: Params, second: Params) -> Params:
+    """Put the numbers of some views behind those of others."""
+    names = [f.name for f in fields(first)]
+    pairs = {name: (getattr(first, name), getattr(second, name)) for name in names}
+    return Params(**{name: torch.cat(pair) for name, pair in pairs.items()})
 
 
 def draw(n: int, recipe: str | Recipe, generator: torch.Generator) -> Params:

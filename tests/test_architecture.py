@@ -58,7 +58,7 @@ MAY_IMPORT = {
     "_config": {"_check", "losses", "views"},
     "_batches": {"views"},
     "_run": {*TRAINER - {"views", "checkpoint"}, "_batches", "_config"},
-    "_keep": {"checkpoint", "distributed", "_run"},
+    "_keep": {"checkpoint", "distributed", "_guards", "_run"},
     "_guards": {"data", "_config", "_run"},
     "_descend": {"_check", "losses", "optim", "record"},
     "modes": THEORY,
@@ -72,6 +72,7 @@ MAY_IMPORT = {
     "_network_cost": {"distributed", "nets", "trainer", "_run"},
     "_network_runs": {
         *("record", "spectra", "data", "distributed", "trainer", "_network_cost"),
+        "_keep",
     },
     "_recipe_list": {
         "_after_runs",
