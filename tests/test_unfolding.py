@@ -177,7 +177,9 @@ def test_the_sentence_says_what_the_picture_leaves_out(shown, tmp_path):
     assert "2 open axes are not in this picture" in end
     small = staged(tmp_path, shown, time=1.0, fit=True)
     assert f"{small['times']:.0f}"[0] in small["words"]
-    assert "times smaller than at its widest and magnified so often" in small["words"]
+    assert (
+        "times smaller than at its widest, and magnified as much here" in small["words"]
+    )
     plain = staged(tmp_path, shown, time=1.0)["words"]
     assert "smaller than at its widest." in plain
 

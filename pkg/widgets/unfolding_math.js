@@ -195,7 +195,7 @@ export function words(scene) {
   const shown = axes.filter((axis) => open[axis]).length;
   const hidden = count - shown;
   const small = times < 1.5 ? ""
-    : `, ${digits(times)} times smaller than at its widest${fit ? " and magnified so often" : ""}`;
+    : `, ${digits(times)} times smaller than at its widest${fit ? ", and magnified as much here" : ""}`;
   return `Step ${step}, flow time ${digits(now)}: ${count} of ${open.length} axes have opened. ` +
     `In axes ${numbers(axes)} the cloud is ${SHAPES[shown]}${small}. ` +
     (count && count < open.length
