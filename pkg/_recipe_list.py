@@ -3,60 +3,15 @@
 A private half of ``pkg.recipes``, as are the functions that the entries call.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
-
 from pkg._after_runs import after_cost, after_training
-from pkg._network_cost import on_cards
-from pkg._network_runs import network_cost, network_staircases
+from pkg._network_list import CLIMBING
 from pkg._rate_runs import overtaken_rate, rate_cost
+from pkg._recipe import Recipe
 from pkg._scale_runs import kernel_scale, scale_cost
 from pkg._spectra_runs import augmentation_spectra, dataset_spectra, spectra_cost
-from pkg._staircase_runs import Made, linear_staircase, staircase_cost
+from pkg._staircase_runs import linear_staircase, staircase_cost
 from pkg._unfolding_runs import unfolding, unfolding_cost
 from pkg._wide_runs import wide_cost, wide_networks
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """One recorded experiment.
-
-    Attributes
-    ----------
-    name : str
-        Name of the record.
-    summary : str
-        What it shows, in one line.
-    make : callable
-        Called with `config`, the folders of the data sets by name, and ``progress``;
-        returns runs, arrays, and where the data came from. It lives in a private half
-        of this room, and a record is out of date when that half changes, or a room
-        that it imports.
-    cost : callable
-        Estimates seconds and peak bytes from `config`.
-    config : mapping
-        Everything that decides the result; see `make`.
-    roots : tuple of str
-        Data sets that lie in a folder which the user names.
-    resumes : bool
-        Whether `make` takes ``keep``, a folder for checkpoints.
-    elsewhere : callable, optional
-        Says from `config` what the run costs on other machines, a line each.
-    awaits : str
-        What this record needs and has not had yet; empty for those that ship.
-    """
-
-    name: str
-    summary: str
-    make: Callable[..., Made]
-    cost: Callable[[Mapping[str, Any]], tuple[float, float]]
-    config: Mapping[str, Any]
-    roots: tuple[str, ...] = ()
-    resumes: bool = False
-    elsewhere: Callable[[Mapping[str, Any]], list[str]] | None = None
-    awaits: str = ""
-
 
 _STAIRCASE = {
     "views": "standard",
@@ -88,36 +43,6 @@ _LEARNED = {
 # learning rate.
 _FIXED = ["plain, fixed", None, 0.7, 1.0, {"lr": 0.03}]
 _FOLLOWS = ["plain, follows", None, 0.7, 1.0, {"rate": 1 / 16}]
-
-# How each loss climbs: views, start and rate suit the loss, and were piloted with seeds
-# that no record has.
-_CLIMBS: dict[str, dict[str, Any]] = {
-    "barlow_twins": {"views": "strong", "start": 1e-3, "rate": 0.27},
-    "simclr": {"views": "strong", "start": 1e-4, "rate": 0.21},
-    "vicreg": {
-        "views": "weak",
-        "start": 1e-5,
-        "rate": 0.16,
-        "terms": {"cov_coeff": 10.0, "eps": 0.3, "target": 1.3**0.5},
-    },
-}
-_FRESH, _CONTROLS = [10, 11, 12, 13, 14], [10, 11, 12]
-
-
-def _cases(**steps: int) -> list[list[Any]]:
-    """Every loss from its small start, from torch's own, and at five times the rate."""
-    small, standard, fast = [], [], []
-    for method, how in _CLIMBS.items():
-        one = {"method": method, **how}
-        few = {"steps": steps["control"], "seeds": _CONTROLS, "guard": False}
-        small.append([f"{method}, small start", {**one, "steps": steps[method]}])
-        standard.append([f"{method}, standard start", {**one, **few, "start": 1.0}])
-        fast.append([f"{method}, large rate", {**one, **few, "rate": 5 * how["rate"]}])
-    return small + standard + (fast if steps["fast"] else [])
-
-
-_DEMO_CASES = _cases(barlow_twins=600, simclr=700, vicreg=700, control=200, fast=1)
-_RESNET_CASES = _cases(barlow_twins=250, simclr=250, vicreg=250, control=60, fast=0)
 
 RECIPES = {
     recipe.name: recipe
@@ -307,123 +232,6 @@ RECIPES = {
                 "seeds": [10, 11, 12, 13, 14],
             },
         ),
-        Recipe(
-            name="demo-photos",
-            summary="the demo ResNet under three losses on the bundled photographs",
-            make=network_staircases,
-            cost=network_cost,
-            config={
-                "data": "photos",
-                "n": 2048,
-                "size": 16,
-                "train": {"encoder": "demo", "precision": "float32"},
-                "cases": _DEMO_CASES,
-                "seeds": _FRESH,
-            },
-            resumes=True,
-        ),
-        Recipe(
-            name="demo-cifar10",
-            summary="the same on CIFAR-10 (JPEG copy)",
-            make=network_staircases,
-            cost=network_cost,
-            config={
-                "data": "cifar10-jpeg",
-                "n": 6000,
-                "size": 16,
-                "train": {"encoder": "demo", "precision": "float32"},
-                "cases": _DEMO_CASES,
-                "seeds": _FRESH,
-            },
-            roots=("cifar10-jpeg",),
-            resumes=True,
-        ),
-        Recipe(
-            name="resnet18-cifar10",
-            summary="half-width ResNet-18 under three losses on CIFAR-10 (JPEG copy)",
-            make=network_staircases,
-            cost=network_cost,
-            config={
-                "data": "cifar10-jpeg",
-                "n": 20000,
-                "size": 16,
-                "train": {
-                    "encoder": "resnet18",
-                    "options": {"width": 32, "pool": 2},
-                    "batch": 64,
-                    "precision": "float32",
-                },
-                "cases": _RESNET_CASES,
-                "seeds": _CONTROLS,
-            },
-            roots=("cifar10-jpeg",),
-            resumes=True,
-            elsewhere=on_cards,
-        ),
-        Recipe(
-            name="resnet50-cifar10",
-            summary="ResNet-50 on CIFAR-10 (JPEG copy), as far as two cores take it",
-            make=network_staircases,
-            cost=network_cost,
-            config={
-                "data": "cifar10-jpeg",
-                "n": 20000,
-                "size": 16,
-                "train": {
-                    "encoder": "resnet50",
-                    "options": {"stem": "cifar"},
-                    "batch": 32,
-                    "precision": "float32",
-                },
-                "cases": [
-                    [
-                        "barlow_twins, small start",
-                        {
-                            "method": "barlow_twins",
-                            **_CLIMBS["barlow_twins"],
-                            "steps": 200,
-                        },
-                    ]
-                ],
-                "seeds": [10],
-            },
-            roots=("cifar10-jpeg",),
-            resumes=True,
-            elsewhere=on_cards,
-        ),
-        *(
-            Recipe(
-                name=f"resnet50-stl10-{method.replace('_', '-')}",
-                summary=f"ResNet-50 under {method} on STL-10, full size",
-                make=network_staircases,
-                cost=network_cost,
-                config={
-                    "data": "stl10",
-                    "split": "unlabeled",
-                    "n": 100000,
-                    "size": 96,
-                    "train": {
-                        "encoder": "resnet50",
-                        "method": method,
-                        **how,
-                        "d": 32,
-                        "batch": 256,
-                        "steps": 20000,
-                        "record": "log",
-                        "probe": 500,
-                    },
-                    "cases": [
-                        ["small start", {}],
-                        ["standard start", {"start": 1.0, "guard": False}],
-                    ],
-                    "seeds": [0],
-                },
-                roots=("stl10",),
-                resumes=True,
-                elsewhere=on_cards,
-                awaits="a GPU",
-            )
-            for method, how in _CLIMBS.items()
-        ),
+        *CLIMBING,
     )
 }

@@ -31,7 +31,8 @@ from pkg import _check, record
 from pkg._after_runs import PREDICTORS, UNSEEN, after_training
 from pkg._network_runs import network_staircases
 from pkg._rate_runs import overtaken_rate
-from pkg._recipe_list import RECIPES, Recipe
+from pkg._recipe import Recipe
+from pkg._recipe_list import RECIPES
 from pkg._spectra_runs import augmentation_spectra, dataset_spectra
 from pkg._staircase_runs import linear_staircase
 from pkg._wide_runs import wide_networks

@@ -1,0 +1,161 @@
+"""The recipes of networks that climb: demo runs, ResNets on CIFAR-10, full size.
+
+A private half of ``pkg.recipes``.
+"""
+
+from typing import Any
+
+from pkg._network_cost import on_cards
+from pkg._network_runs import network_cost, network_staircases
+from pkg._recipe import Recipe
+
+# How each loss climbs: views, start and rate suit the loss, and were piloted with seeds
+# that no record has.
+_CLIMBS: dict[str, dict[str, Any]] = {
+    "barlow_twins": {"views": "strong", "start": 1e-3, "rate": 0.27},
+    "simclr": {"views": "strong", "start": 1e-4, "rate": 0.21},
+    "vicreg": {
+        "views": "weak",
+        "start": 1e-5,
+        "rate": 0.16,
+        "terms": {"cov_coeff": 10.0, "eps": 0.3, "target": 1.3**0.5},
+    },
+}
+_FRESH, _CONTROLS = [10, 11, 12, 13, 14], [10, 11, 12]
+
+
+def _cases(**steps: int) -> list[list[Any]]:
+    """Every loss from its small start, from torch's own, and at five times the rate."""
+    small, standard, fast = [], [], []
+    for method, how in _CLIMBS.items():
+        one = {"method": method, **how}
+        few = {"steps": steps["control"], "seeds": _CONTROLS, "guard": False}
+        small.append([f"{method}, small start", {**one, "steps": steps[method]}])
+        standard.append([f"{method}, standard start", {**one, **few, "start": 1.0}])
+        fast.append([f"{method}, large rate", {**one, **few, "rate": 5 * how["rate"]}])
+    return small + standard + (fast if steps["fast"] else [])
+
+
+_DEMO_CASES = _cases(barlow_twins=600, simclr=700, vicreg=700, control=200, fast=1)
+_RESNET_CASES = _cases(barlow_twins=250, simclr=250, vicreg=250, control=60, fast=0)
+
+CLIMBING = (
+    Recipe(
+        name="demo-photos",
+        summary="the demo ResNet under three losses on the bundled photographs",
+        make=network_staircases,
+        cost=network_cost,
+        config={
+            "data": "photos",
+            "n": 2048,
+            "size": 16,
+            "train": {"encoder": "demo", "precision": "float32"},
+            "cases": _DEMO_CASES,
+            "seeds": _FRESH,
+        },
+        resumes=True,
+    ),
+    Recipe(
+        name="demo-cifar10",
+        summary="the same on CIFAR-10 (JPEG copy)",
+        make=network_staircases,
+        cost=network_cost,
+        config={
+            "data": "cifar10-jpeg",
+            "n": 6000,
+            "size": 16,
+            "train": {"encoder": "demo", "precision": "float32"},
+            "cases": _DEMO_CASES,
+            "seeds": _FRESH,
+        },
+        roots=("cifar10-jpeg",),
+        resumes=True,
+    ),
+    Recipe(
+        name="resnet18-cifar10",
+        summary="half-width ResNet-18 under three losses on CIFAR-10 (JPEG copy)",
+        make=network_staircases,
+        cost=network_cost,
+        config={
+            "data": "cifar10-jpeg",
+            "n": 20000,
+            "size": 16,
+            "train": {
+                "encoder": "resnet18",
+                "options": {"width": 32, "pool": 2},
+                "batch": 64,
+                "precision": "float32",
+            },
+            "cases": _RESNET_CASES,
+            "seeds": _CONTROLS,
+        },
+        roots=("cifar10-jpeg",),
+        resumes=True,
+        elsewhere=on_cards,
+    ),
+    Recipe(
+        name="resnet50-cifar10",
+        summary="ResNet-50 on CIFAR-10 (JPEG copy), as far as two cores take it",
+        make=network_staircases,
+        cost=network_cost,
+        config={
+            "data": "cifar10-jpeg",
+            "n": 20000,
+            "size": 16,
+            "train": {
+                "encoder": "resnet50",
+                "options": {"stem": "cifar"},
+                "batch": 32,
+                "precision": "float32",
+            },
+            "cases": [
+                [
+                    "barlow_twins, small start",
+                    {
+                        "method": "barlow_twins",
+                        **_CLIMBS["barlow_twins"],
+                        "steps": 200,
+                    },
+                ]
+            ],
+            "seeds": [10],
+        },
+        roots=("cifar10-jpeg",),
+        resumes=True,
+        elsewhere=on_cards,
+    ),
+    *(
+        Recipe(
+            name=f"resnet50-stl10-{method.replace('_', '-')}",
+            summary=f"ResNet-50 under {method} on STL-10, full size",
+            make=network_staircases,
+            cost=network_cost,
+            config={
+                "data": "stl10",
+                "split": "unlabeled",
+                "n": 100000,
+                "size": 96,
+                "train": {
+                    "encoder": "resnet50",
+                    "method": method,
+                    **how,
+                    "d": 32,
+                    "batch": 256,
+                    "steps": 20000,
+                    "record": "log",
+                    "probe": 500,
+                },
+                "cases": [
+                    ["small start", {}],
+                    ["standard start", {"start": 1.0, "guard": False}],
+                ],
+                "seeds": [0],
+            },
+            roots=("stl10",),
+            resumes=True,
+            elsewhere=on_cards,
+            awaits="a GPU",
+        )
+        for method, how in _CLIMBS.items()
+    ),
+)
