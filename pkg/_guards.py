@@ -61,6 +61,13 @@ def refuse_a_lost_run(training: Training) -> None:
         raise RuntimeError(
             f"the run diverged: {error} are not finite, at {lr}; {remedy}"
         ) from None
+    # The step after the last finite loss may have thrown them off; a checkpoint of that
+    # would be of no use.
+    if not all(bool(p.isfinite().all()) for p in training.model.parameters()):
+        raise RuntimeError(
+            f"the run diverged: the weights of step {training.step} are not finite, at "
+            f"{lr}; {remedy}"
+        )
     if not config.guard or len(tracker.steps) < 2 * OVER:
         return
     loss = float(np.median(tracker.loss[-OVER:]))

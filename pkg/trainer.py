@@ -209,9 +209,14 @@ def _train(
             training.advance()
         except torch.OutOfMemoryError:
             full = True  # the traceback holds the step's memory: leave it first
-        except ValueError:
+        except ValueError as error:
             refuse_a_lost_run(training)  # where that is why, it says so
-            raise
+            if training.step == 0:
+                raise
+            raise RuntimeError(
+                f"the run was lost by step {training.step}, at learning rate "
+                f"{training.lr:.3g}: {error}. If it began well, pass a smaller `rate`"
+            ) from error
         if full:
             raise explain_memory(training)
         now = time.perf_counter()

@@ -206,6 +206,7 @@ def test_a_collapse_is_told_from_a_start(as_a_user):
 
     class Lost:
         config, scaler, lr, step = SMALL, None, 0.01, 60
+        model = nn.Linear(1, 1)
         tracker = Tracker(1, torch.device("cpu"))
 
     heights = np.r_[np.geomspace(1e-6, 1, 30), np.full(30, 1e-3)]

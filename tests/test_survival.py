@@ -175,7 +175,7 @@ class Harness:
 
     def __init__(self, folder, fresh):
         self.folder, self.fresh = Path(folder), fresh
-        self.whole, self.seconds = {}, {}
+        self.whole, self.seconds = {}, {}  # by world; a step's
         self.fork = multiprocessing.get_context("fork")
 
     def start(self, world, folder, death=()):
@@ -205,10 +205,10 @@ class Harness:
             raise RuntimeError((folder / "log").read_text()[-3000:])
         return torch.load(folder / "end", weights_only=False)
 
-    def first_step(self, pid, folder):
-        """Wait until a run takes its first step."""
+    def wait_for(self, step, pid, folder):
+        """Wait until a run begins a step, and say when."""
         steps, deadline = folder / "step.0", time.perf_counter() + 60
-        while not (steps.exists() and steps.stat().st_size):
+        while not (steps.exists() and f"\n{step:.0f}\n" in "\n" + steps.read_text()):
             if time.perf_counter() > deadline:
                 kill_all(pid)
                 raise RuntimeError((folder / "log").read_text()[-3000:])
@@ -220,29 +220,31 @@ class Harness:
         if world not in self.whole:
             folder = self.folder / f"whole {world}"
             pid, wait = self.start(world, folder)
-            begun = self.first_step(pid, folder)
+            begun = self.wait_for(
+                1, pid, folder
+            )  # the first one loads a library or two
+            ended = self.wait_for(CONFIG.steps, pid, folder)
+            self.seconds[world] = (ended - begun) / (CONFIG.steps - 1)
             wait()
-            self.seconds[world] = time.perf_counter() - begun
             self.whole[world] = self.end(folder)
         return self.whole[world]
 
     def kill(self, world, moment):
-        """Kill every process of a run at a share of its time; look, and resume."""
+        """Kill every process of a run when a share of it is done; look, and resume."""
         self.reference(world)
         share = moment
         while True:
             folder = Path(tempfile.mkdtemp(dir=self.folder))
             pid, wait = self.start(world, folder)
-            begun = self.first_step(pid, folder)
-            time.sleep(
-                max(0, begun + share * self.seconds[world] - time.perf_counter())
-            )
+            step, part = divmod(share * CONFIG.steps, 1)
+            self.wait_for(step, pid, folder)
+            time.sleep(part * self.seconds[world])
             kill_all(pid)
             wait()
             if not (folder / "end").exists():
                 break
-            share *= 0.8  # it was faster than the first one: it had ended
-        return self.resume(world, folder, f"at {moment:.0%} of the time")
+            share *= 0.9  # it was faster than the first one: it had ended
+        return self.resume(world, folder, f"{moment:.0%} of the way")
 
     def tear(self, world, nth, share):
         """Kill rank 0 while it writes a checkpoint; look, and resume."""
