@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pkg import _check
-from pkg.record import Trajectory
+from pkg.record import Record, Trajectory
 
 # Set once, here: a figure reads at the width of a page, on paper and on a screen.
 plt.rcParams.update(
@@ -46,6 +46,42 @@ def shades(d: int) -> np.ndarray:
     return plt.get_cmap("cividis")(np.linspace(0.05, 0.85, d))
 
 
+def averaged(run: Trajectory, k: int) -> Trajectory:
+    """Average a run over blocks of `k` records, to see through the noise of batches.
+
+    For drawing only: a step narrower than a block is blurred. Introduced in chapter 11.
+
+    Parameters
+    ----------
+    run : Trajectory
+    k : int
+        Records a block; those left over at the end are left out.
+
+    Returns
+    -------
+    Trajectory
+        Times, loss and eigenvalues are means; steps are those in the middle.
+
+    Raises
+    ------
+    ValueError
+        If `k` is not a whole number from 1 to the number of records.
+    """
+    n = len(run.t) // _check.count("k", k, high=len(run.t))
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return values[: n * k].reshape(n, k, *values.shape[1:]).mean(axis=1)
+
+    middle = None if run.step is None else run.step[k // 2 : n * k : k]
+    return replace(
+        run,
+        t=mean(run.t),
+        loss=mean(run.loss),
+        eigenvalues=mean(run.eigenvalues),
+        step=middle,
+    )
+
+
 def draw_loss(
     ax: Axes, run: Trajectory, *, by: Literal["time", "step"] = "time", **line: Any
 ) -> Axes:
@@ -72,6 +108,21 @@ def draw_spectrum(
     for values, shade in zip(run.eigenvalues.T, shades(d), strict=True):
         ax.plot(x, values, color=shade, **line)
     ax.set(xlabel=words, ylabel=f"eigenvalues of the\n{run.matrix}")
+    return ax
+
+
+def draw_recorded(ax: Axes, record: Record, case: int) -> Axes:
+    """Draw the covariance's spectrum of the first run of a case, over steps.
+
+    On a logarithmic axis, on which growth is a straight line. `record` is one of
+    ``recipes.network_staircases``. Introduced in chapter 11.
+    """
+    i = int(np.argmax(record.arrays["case"] == case))
+    run = record.runs[i]
+    levels = record.arrays["covariance"][i][: len(run.t)]  # NaN beyond a run's end
+    run = replace(run, eigenvalues=levels, matrix="covariance")
+    draw_spectrum(ax, run, by="step", linewidth=1)
+    ax.set(yscale="log")
     return ax
 
 
@@ -183,13 +234,13 @@ def draw_cloud(
     for k, (axis, shade) in enumerate(zip(view, shades(modes)[:3], strict=True)):
         end = 0.9 * half * axis[:2]
         ax.plot(*np.transpose([-end, end]), color=shade, linewidth=1.2)
-        ax.text(*(1.08 * end), f"{k + 1}", ha="center", va="center", fontsize=8)
+        right, up = 1.08 * end
+        ax.text(right, up, f"{k + 1}", ha="center", va="center", fontsize=8)
     seen = points @ view
     order = np.argsort(seen[:, 2])
     ranks = np.argsort(np.argsort(values)) / max(len(values) - 1, 1)
-    ax.scatter(
-        *seen[order, :2].T, c=ranks[order], cmap=RANKS, s=7, zorder=3, linewidth=0
-    )
+    across, high, _ = seen[order].T
+    ax.scatter(across, high, c=ranks[order], cmap=RANKS, s=7, zorder=3, linewidth=0)
     ax.set(xlim=(-half, half), ylim=(-half, half), xticks=[], yticks=[], aspect="equal")
     ax.spines[:].set(visible=True, color="#dddddd")
     return ax

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from pkg import dynamics, plots
-from pkg.record import Trajectory
+from pkg.record import Record, Trajectory
 from tests.test_widgets import node, source
 
 GAMMAS, S0 = np.array([1.0, 0.5, 0.2]), 1e-2
@@ -89,6 +89,33 @@ def test_a_run_is_drawn_by_time_or_by_step(as_a_user):
         plots.draw_loss(ax, measured(), by="step")
     with pytest.raises(ValueError, match=r"`by` is 'steps'.*did you mean 'step'"):
         plots.draw_spectrum(ax, run, by="steps")
+
+
+def test_an_average_keeps_straight_lines_and_loses_noise():
+    run = replace(measured(), step=np.arange(50))
+    mean = plots.averaged(run, 4)
+    assert mean.step.tolist() == list(range(2, 50, 4))[:12]
+    np.testing.assert_allclose(mean.t, run.t[:48].reshape(12, 4).mean(axis=1))
+    row = run.eigenvalues[8:12].mean(axis=0)
+    np.testing.assert_allclose(mean.eigenvalues[2], row)
+    assert plots.averaged(measured(), 50).step is None
+    with pytest.raises(ValueError, match="`k` must be"):
+        plots.averaged(run, 51)
+
+
+def test_a_recorded_case_is_its_first_run_without_what_lies_beyond_its_end():
+    run = replace(measured(), step=np.arange(50))
+    full = np.full((3, 60, 3), np.nan)
+    full[2, :50] = 7 * run.eigenvalues
+    kept = Record(
+        name="r",
+        runs=(run, run, run),
+        arrays={"case": np.array([0, 0, 1]), "covariance": full},
+    )
+    ax = plots.draw_recorded(plt.figure().subplots(), kept, 1)
+    np.testing.assert_allclose(ax.lines[1].get_ydata(), 7 * run.eigenvalues[:, 1])
+    assert ax.get_yscale() == "log" and ax.get_xlabel() == "step"
+    assert ax.get_ylabel() == "eigenvalues of the\ncovariance"
 
 
 def test_predictions_are_drawn_as_ratios_one_dot_a_seed():
