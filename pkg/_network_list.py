@@ -24,20 +24,20 @@ _CLIMBS: dict[str, dict[str, Any]] = {
 _FRESH, _CONTROLS = [10, 11, 12, 13, 14], [10, 11, 12]
 
 
-def _cases(**steps: int) -> list[list[Any]]:
+def _cases(*, controls: list[int], **steps: int) -> list[list[Any]]:
     """Every loss from its small start, from torch's own, and at five times the rate."""
     small, standard, fast = [], [], []
     for method, how in _CLIMBS.items():
         one = {"method": method, **how}
-        few = {"steps": steps["control"], "seeds": _CONTROLS, "guard": False}
+        few = {"steps": steps["control"], "seeds": controls, "guard": False}
         small.append([f"{method}, small start", {**one, "steps": steps[method]}])
         standard.append([f"{method}, standard start", {**one, **few, "start": 1.0}])
         fast.append([f"{method}, large rate", {**one, **few, "rate": 5 * how["rate"]}])
     return small + standard + (fast if steps["fast"] else [])
 
 
-_DEMO_CASES = _cases(barlow_twins=600, simclr=700, vicreg=700, control=200, fast=1)
-_RESNET_CASES = _cases(barlow_twins=250, simclr=250, vicreg=250, control=60, fast=0)
+_DEMO_STEPS = {"barlow_twins": 600, "simclr": 700, "vicreg": 700, "control": 200}
+_RESNET_STEPS = {"barlow_twins": 250, "simclr": 250, "vicreg": 250, "control": 60}
 
 CLIMBING = (
     Recipe(
@@ -50,7 +50,7 @@ CLIMBING = (
             "n": 2048,
             "size": 16,
             "train": {"encoder": "demo", "precision": "float32"},
-            "cases": _DEMO_CASES,
+            "cases": _cases(controls=_CONTROLS, fast=1, **_DEMO_STEPS),
             "seeds": _FRESH,
         },
         resumes=True,
@@ -65,7 +65,7 @@ CLIMBING = (
             "n": 6000,
             "size": 16,
             "train": {"encoder": "demo", "precision": "float32"},
-            "cases": _DEMO_CASES,
+            "cases": _cases(controls=_FRESH[:1], fast=1, **_DEMO_STEPS),
             "seeds": _FRESH,
         },
         roots=("cifar10-jpeg",),
@@ -86,7 +86,7 @@ CLIMBING = (
                 "batch": 64,
                 "precision": "float32",
             },
-            "cases": _RESNET_CASES,
+            "cases": _cases(controls=_CONTROLS, fast=0, **_RESNET_STEPS),
             "seeds": _CONTROLS,
         },
         roots=("cifar10-jpeg",),
