@@ -75,10 +75,17 @@ def test_thinning_keeps_first_crossings_to_a_percent(tiny):
 def test_a_room_is_hashed_with_its_private_halves():
     """Moving a formula into a half must not hide its changes from the records."""
     folder = Path(recipes.__file__).parent
-    for room, half in (("dynamics", "_modes"), ("dynamics", "_start")):
-        assert (folder / f"{half}.py").read_bytes() in recipes._sources(room)
-    guards = (folder / "_check.py").read_bytes()
-    assert guards not in recipes._sources("dynamics")
+    sources = recipes._sources("dynamics")
+    for half in ("_modes", "_start"):
+        assert recipes._essence((folder / f"{half}.py").read_text()) in sources
+    assert recipes._essence((folder / "_check.py").read_text()) not in sources
+
+
+def test_words_do_not_make_a_record_older_and_numbers_do():
+    one = 'def f(x):\n    """Double."""\n    return 2 * x\n'
+    told = 'def f(x):\n    """Twice as much."""\n\n    return 2 * x  # why\n'
+    assert recipes._essence(one) == recipes._essence(told)
+    assert recipes._essence(one) != recipes._essence(one.replace("2", "3"))
 
 
 def test_rooms_reached_through_a_half_answer_too():
@@ -197,9 +204,12 @@ def test_check_tells_stale_older_and_missing_apart(small, tmp_path, monkeypatch)
 
 def test_every_recipe_ships_its_record_unspoiled():
     """Same configuration, and numbers that match their checksum."""
-    assert set(recipes.names()) == set(record.names())
+    awaited = {n for n, state in recipes.check().items() if state == "awaits a GPU"}
+    assert awaited == {n for n in recipes.names() if n.startswith("resnet50-stl10")}
+    assert set(recipes.names()) - awaited == set(record.names())
     for name, state in recipes.check().items():
-        assert state == "fresh" or state.startswith("older code"), (name, state)
+        fine = state == "fresh" or state.startswith("older code") or name in awaited
+        assert fine, (name, state)
 
 
 @pytest.mark.slow
