@@ -87,7 +87,7 @@ def find_steps(
     each is compared with its own final level. All windows are shares of time, so flow
     time and step numbers give the same verdict. Ranks are not modes: where later modes
     settle higher than earlier ones, each newcomer takes over the first rank and the
-    steps are misread. Introduced in chapter 5.
+    steps are misread. Introduced in chapter 11.
 
     Parameters
     ----------

@@ -107,7 +107,7 @@ def dimension(
 
     (sum of eigenvalues)^2 / sum of their squares: k equal eigenvalues and zeros beside
     them give k. It ignores size: a speck may have many dimensions. Introduced in
-    chapter 12.
+    chapter 11.
 
     Parameters
     ----------
