@@ -207,7 +207,7 @@ class Harness:
 
     def wait_for(self, step, pid, folder):
         """Wait until a run begins a step, and say when."""
-        steps, deadline = folder / "step.0", time.perf_counter() + 60
+        steps, deadline = folder / "step.0", time.perf_counter() + 300
         while not (steps.exists() and f"\n{step:.0f}\n" in "\n" + steps.read_text()):
             if time.perf_counter() > deadline:
                 kill_all(pid)
@@ -431,7 +431,7 @@ def harness(folder, *options, patience):
 def six(tmp_path_factory):
     """Six kills, three of them of two ranks, and what else can befall a run."""
     folder = tmp_path_factory.mktemp("six")
-    return harness(folder, "--mishaps=2", patience=400)
+    return harness(folder, "--mishaps=2", patience=900)
 
 
 def faults(row):
