@@ -15,6 +15,10 @@ from pkg._run import Training
 RISE, COLLAPSE, OVER = 1.0, 0.01, 10
 
 
+class LostRun(RuntimeError):
+    """A run that diverged or collapsed; disk, memory and machine are all well."""
+
+
 def pixels_of(images: data.Images | np.ndarray, config: TrainConfig) -> np.ndarray:
     """Return the bytes of a data set that can fill a batch."""
     pixels = images.x if isinstance(images, data.Images) else images
@@ -58,13 +62,13 @@ def refuse_a_lost_run(training: Training) -> None:
     try:
         tracker.fetch()
     except FloatingPointError as error:
-        raise RuntimeError(
+        raise LostRun(
             f"the run diverged: {error} are not finite, at {lr}; {remedy}"
         ) from None
     # The step after the last finite loss may have thrown them off; a checkpoint of that
     # would be of no use.
     if not all(bool(p.isfinite().all()) for p in training.model.parameters()):
-        raise RuntimeError(
+        raise LostRun(
             f"the run diverged: the weights of step {training.step} are not finite, at "
             f"{lr}; {remedy}"
         )
@@ -72,7 +76,7 @@ def refuse_a_lost_run(training: Training) -> None:
         return
     loss = float(np.median(tracker.loss[-OVER:]))
     if loss > tracker.loss[0] + max(RISE, abs(tracker.loss[0])):
-        raise RuntimeError(
+        raise LostRun(
             f"the run diverged: the loss began at {tracker.loss[0]:.3g} and stands at "
             f"{loss:.3g} at step {training.step}, at {lr}; {remedy}. To watch it, pass "
             "guard=False"
@@ -80,7 +84,7 @@ def refuse_a_lost_run(training: Training) -> None:
     top = np.array([spectrum[0, 0] for spectrum in tracker.eigenvalues])
     now, highest = float(np.median(top[-OVER:])), float(np.max(top))
     if highest > 10 * top[0] and now < COLLAPSE * highest:
-        raise RuntimeError(
+        raise LostRun(
             f"the run collapsed: the largest eigenvalue of the covariance was "
             f"{highest:.3g} and is {now:.3g} at step {training.step}, at {lr}; "
             f"{remedy}, or look more often with a smaller `refresh`. To watch it, pass "
@@ -104,16 +108,19 @@ def explain_memory(training: Training) -> RuntimeError:
 
 def _batch_that_fits(training: Training) -> int:
     """Find the largest half, quarter ... of the batch whose step fits in memory."""
+    # By this rank alone: the others may have had room, and would not answer.
+    training.network, world = training.model, training.world
     batch = training.config.batch // 2
     while batch >= max(2, training.config.d):
         if training.device.type == "cuda":
             torch.cuda.empty_cache()
         training.optimizer.zero_grad(set_to_none=True)
         try:
-            x, x_prime = training.batches.make(training.batches.draw()[:batch])
+            draw = training.batches.draw()[: max(1, batch // world)]
+            x, x_prime = training.batches.make(draw)
             training.embed(torch.cat([x, x_prime])).sum().backward()
         except torch.OutOfMemoryError:
             batch //= 2
         else:
-            return batch
+            return batch - batch % world
     return 0

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pkg import checkpoint, distributed
-from pkg._guards import refuse_a_lost_run
+from pkg._guards import LostRun, refuse_a_lost_run
 from pkg._run import Training
 
 METRICS = "metrics.jsonl"
@@ -99,7 +99,12 @@ class Keeper:
             due = clock - self.saved_at > max(SECONDS, self.cost / SHARE)
         if not (due or now):
             return
-        refuse_a_lost_run(training)  # nothing of it is kept
+        try:
+            refuse_a_lost_run(training)  # nothing of it is kept
+        except LostRun:
+            if training.world > 1 and not now:
+                return  # only this rank has looked: all stop at their next common look
+            raise
         self.write_metrics()
         state = training.state()
         checkpoint.save(self.folder, state, step=training.step, about=self.about)

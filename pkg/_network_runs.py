@@ -8,18 +8,21 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from pkg import data, distributed, spectra, trainer
+from pkg._guards import LostRun
 from pkg._keep import METRICS
 from pkg._network_cost import step_cost, steps_of
 from pkg.record import Trajectory
 
 Made = tuple[tuple[Trajectory, ...], dict[str, np.ndarray], str]
-# Entries of a recorded curve; steps are judged on every step, before thinning.
-KEPT = 200
+# Entries of a recorded curve; steps are judged on every step, before thinning. A run
+# that is lost within so few has none.
+KEPT, FEWEST = 200, 10
 
 
 def network_staircases(
@@ -115,13 +118,12 @@ def _train(
         if config.probe:
             kept = run.snapshots
             row["z"] = {"z": np.float16(kept.z), "z_step": kept.step}
-    except RuntimeError:  # a control that is no longer finite: what came before stays
+    except LostRun:  # no longer finite: what came before stays
         row["lost"] = True
-        covariance, cross = _until_lost(folder, config)
-    found = [
-        spectra.find_steps(np.asarray(one.step, float), one.eigenvalues)
-        for one in (covariance, cross)
-    ]
+        # Rank 0 alone has written it.
+        seen = _until_lost(folder, config) if distributed.is_main() else None
+        covariance, cross = distributed.same(seen)
+    found = [_steps(one, row["lost"]) for one in (covariance, cross)]
     chosen = np.unique(np.linspace(0, len(cross.t) - 1, KEPT).round().astype(int))
     row |= {
         "covariance": covariance.eigenvalues[chosen],
@@ -155,6 +157,16 @@ def _until_lost(
         for matrix in ("covariance", "cross")
     )
     return covariance, cross
+
+
+def _steps(run: Trajectory, lost: bool) -> Any:
+    if lost and len(run.t) < FEWEST:
+        none = np.zeros(0)
+        return SimpleNamespace(
+            **{"score": 0.0, "score_any_start": 0.0, "n_learned": 0, "relapse": 0.0},
+            **{"start_ratio": np.inf, "times": none, "levels": none},
+        )
+    return spectra.find_steps(np.asarray(run.step, float), run.eigenvalues)
 
 
 def _thin(run: Trajectory, chosen: np.ndarray) -> Trajectory:

@@ -20,6 +20,7 @@ from pkg._batches import standardize
 from pkg._config import TrainConfig
 from pkg._descend import descend
 from pkg._guards import (
+    LostRun,
     explain_memory,
     fits_in_memory,
     pixels_of,
@@ -213,7 +214,7 @@ def _train(
             refuse_a_lost_run(training)  # where that is why, it says so
             if training.step == 0:
                 raise
-            raise RuntimeError(
+            raise LostRun(
                 f"the run was lost by step {training.step}, at learning rate "
                 f"{training.lr:.3g}: {error}. If it began well, pass a smaller `rate`"
             ) from error

@@ -72,7 +72,7 @@ MAY_IMPORT = {
     "_network_cost": {"distributed", "nets", "trainer", "_run"},
     "_network_runs": {
         *("record", "spectra", "data", "distributed", "trainer", "_network_cost"),
-        "_keep",
+        *("_keep", "_guards"),
     },
     "_recipe": {"record"},
     "_network_list": {"_network_cost", "_network_runs", "_recipe"},
