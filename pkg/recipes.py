@@ -4,14 +4,16 @@
 
     python -m pkg.recipes list
     python -m pkg.recipes run NAME [--root FOLDER] [--out FOLDER] [--dry-run]
+    python -m pkg.recipes run NAME --download
     python -m pkg.recipes run NAME --checkpoint FOLDER
     torchrun --nproc-per-node=N -m pkg.recipes run NAME
     python -m pkg.recipes check
 
 A record is one call of one function with one configuration, both named here. A recipe
-that reads several data sets takes ``--root NAME=FOLDER`` once for each. A recipe that
-trains for long takes a folder for its checkpoints: the same command goes on where it
-was stopped.
+that reads several data sets takes ``--root NAME=FOLDER`` once for each; with
+``--download`` a published set is fetched there, or into the user's cache where no
+folder is named. A recipe that trains for long takes a folder for its checkpoints: the
+same command goes on where it was stopped.
 """
 
 import argparse
@@ -27,7 +29,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pkg import _check, record
+from pkg import _check, data, record
 from pkg._after_runs import PREDICTORS, UNSEEN, after_training
 from pkg._network_runs import network_staircases
 from pkg._rate_runs import overtaken_rate
@@ -73,6 +75,7 @@ def run(
     name: str,
     *,
     root: str | Path | Mapping[str, str | Path] | None = None,
+    download: bool = False,
     keep: str | Path | None = None,
     progress: bool = True,
 ) -> Record:
@@ -87,6 +90,9 @@ def run(
     root : path or mapping of str to path, optional
         Folder of the data set, for a recipe that needs one; a folder for each name in
         `Recipe.roots`, for a recipe that needs several.
+    download : bool
+        Permission to fetch what is missing there; without `root`, as ``data.load``
+        does: in the folder that STEPWISE_DATA names, or the user's cache.
     keep : path, optional
         Folder for checkpoints, for a recipe that trains for long.
     progress : bool
@@ -103,7 +109,7 @@ def run(
         the recipe keeps no checkpoints.
     """
     recipe = get(name)
-    roots = _folders_of(recipe, root)
+    roots = _folders_of(recipe, root, download)
     more: dict[str, Any] = {}
     if keep is not None:
         if not recipe.resumes:
@@ -175,7 +181,9 @@ def estimate(recipe: Recipe) -> tuple[float, float]:
 
 
 def _folders_of(
-    recipe: Recipe, root: str | Path | Mapping[str, str | Path] | None
+    recipe: Recipe,
+    root: str | Path | Mapping[str, str | Path] | None,
+    download: bool = False,
 ) -> Mapping[str, str | Path]:
     """Return the folder of each data set that needs one, and of no other."""
     needed = ", ".join(recipe.roots)
@@ -197,11 +205,16 @@ def _folders_of(
         root = {recipe.roots[0]: root}
     for name in root:
         _check.choice("root", name, recipe.roots)
-    missing = [name for name in recipe.roots if name not in root]
+    if download:
+        split = recipe.config.get("split", "train")
+        for name in recipe.roots:  # one image: all that is missing is fetched for it
+            data.load(name, split=split, n=1, root=root.get(name), download=True)
+    missing = [name for name in recipe.roots if name not in root and not download]
     if missing:
         raise ValueError(
             f"`root` is missing: recipe {recipe.name!r} reads {', '.join(missing)} "
-            f"from a folder of yours; pass{_options(recipe)}"
+            f"from a folder of yours; pass{_options(recipe)}, "
+            "or --download for a set that is published"
         )
     return root
 
@@ -316,6 +329,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="[NAME=]FOLDER",
         help="folder of the data set, where one is needed; once for each of several",
     )
+    runner.add_argument(
+        "--download", action="store_true", help="fetch what is missing of the data set"
+    )
     runner.add_argument("--out", default=record.FOLDER, help="where the record goes")
     runner.add_argument(
         "--checkpoint",
@@ -358,7 +374,12 @@ def _run(chosen: argparse.Namespace) -> int:
         for line in recipe.elsewhere(recipe.config) if recipe.elsewhere else ():
             print(f"  {line}")
         return 0
-    made = run(recipe.name, root=_given(recipe, chosen.root), keep=chosen.checkpoint)
+    made = run(
+        recipe.name,
+        root=_given(recipe, chosen.root),
+        download=chosen.download,
+        keep=chosen.checkpoint,
+    )
     if os.environ.get("RANK", "0") == "0":  # of those that torchrun started
         path = record.save(made, chosen.out)
         print(f"written: {path} and its .npz")
