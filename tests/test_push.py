@@ -119,9 +119,9 @@ def test_the_sentence_tells_push_power_and_step():
             )
             power = np.log(large / small) / np.log(1.01 / 0.99)
             expected.append(pytest.approx(power, abs=0.051))
-        found = re.findall(r"power ([−.\d]+) of the size", said)
-        assert [float(power.replace("−", "-")) for power in found] == expected
-        assert said.count("one step ×") == 3
+        found = re.findall(r"power ([−.\d]+) of the size", said)  # noqa: RUF001
+        assert [float(power.replace("−", "-")) for power in found] == expected  # noqa: RUF001
+        assert said.count("one step ×") == 3  # noqa: RUF001
 
 
 def figure(**state):
