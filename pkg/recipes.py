@@ -19,6 +19,7 @@ same command goes on where it was stopped.
 import argparse
 import ast
 import datetime
+import functools
 import hashlib
 import os
 import platform
@@ -259,6 +260,7 @@ def _sources(room: str) -> list[bytes]:
     return [_essence(_path(name).read_text(encoding="utf-8")) for name in _files(room)]
 
 
+@functools.cache
 def _essence(source: str) -> bytes:
     tree = ast.parse(source)
     for node in ast.walk(tree):
@@ -271,13 +273,19 @@ def _essence(source: str) -> bytes:
 
 def _imports(room: str) -> list[str]:
     """List the rooms that a room imports; the guards check numbers and decide none."""
+    found = _imported(_path(room).read_text(encoding="utf-8"))
+    return [n for n in found if n != "_check" and _path(n).exists()]
+
+
+@functools.cache
+def _imported(source: str) -> tuple[str, ...]:
     found: list[str] = []
-    for node in ast.walk(ast.parse(_path(room).read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module == "pkg":
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
             found.append(node.module.removeprefix("pkg."))
-    return [n for n in dict.fromkeys(found) if n != "_check" and _path(n).exists()]
+    return tuple(dict.fromkeys(found))
 
 
 def _path(room: str) -> Path:

@@ -147,7 +147,7 @@ def test_the_meta_device_finds_the_fault(fault):
 
 
 def test_the_host_waits_where_gamma_is_measured_and_nowhere_else():
-    run = training("meta", lr=None, refresh=5)
+    run = training("meta", lr=None, refresh=100)  # and often at first: every ten
     with OneDevice():
         with pytest.raises(RuntimeError, match="item"):
             run.advance()
