@@ -39,7 +39,7 @@ class TrainConfig:
         Embedding dimensions.
     start : float
         Factor of the readout's initial weights: 1 is torch's own start.
-    views : str or Recipe
+    views : str or views.Recipe
         How much two views may differ.
     batch : int
         Pairs of a step, over all processes together.

@@ -10,7 +10,7 @@ import contextlib
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -119,7 +119,7 @@ class ResNet(nn.Sequential):
     def __init__(
         self,
         d: int,
-        block: type[Basic] | type[Bottleneck],
+        block: type[Any],
         blocks: Sequence[int],
         stem: Stem,
         norm: Norm,
