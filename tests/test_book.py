@@ -63,6 +63,12 @@ def test_each_chapter_ran_alone_in_about_a_minute(html_folder):
     assert {name: s for name, s in seconds.items() if s > 120} == {}
 
 
+@pytest.mark.parametrize("name", PAGES + OTHERS)
+def test_no_page_knows_of_thebe(html_folder, name):
+    """Its scripts name a server, and fail in the console of every page."""
+    assert "thebe" not in (html_folder / name).read_text(encoding="utf-8").lower()
+
+
 # A chapter takes seconds to open: its formulas are set, its figures start. So each page
 # is opened twice, and one test after another looks at it; the sliders come last.
 @pytest.fixture(scope="module")

@@ -42,15 +42,23 @@ def setup(app: Sphinx) -> None:
 
 def remove_thebe(app: Sphinx) -> None:
     """Disconnect every listener of sphinx-thebe and forget its style sheet."""
-    for listeners in app.events.listeners.values():
-        for listener in list(listeners):
-            if listener.handler.__module__ == "sphinx_thebe":
-                app.disconnect(listener.id)
-    app.registry.css_files[:] = [
-        (name, options)
-        for name, options in app.registry.css_files
-        if name != "sphinx-thebe.css"
+    found = [
+        listener.id
+        for listeners in app.events.listeners.values()
+        for listener in listeners
+        if listener.handler.__module__ == "sphinx_thebe"
     ]
+    sheets = [file for file in app.registry.css_files if "thebe" in file[0]]
+    if not found or not sheets:
+        raise ExtensionError(
+            f"sphinx-thebe was expected with listeners and a style sheet; found "
+            f"{len(found)} and {len(sheets)}. It has changed, or is loaded later: look "
+            "for thebe in a built page, then adapt lean_theme.py"
+        )
+    for listener in found:
+        app.disconnect(listener)
+    for sheet in sheets:
+        app.registry.css_files.remove(sheet)
 
 
 def drop_unused_scripts(app: Sphinx, config: Config) -> None:
