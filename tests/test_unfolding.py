@@ -175,13 +175,18 @@ def test_the_sentence_says_what_the_picture_leaves_out(shown, tmp_path):
     end = staged(tmp_path, shown, first=1)["words"]
     assert "5 of 5 axes have opened" in end and "spread lies in" not in end
     assert "2 open axes are not in this picture" in end
-    small = staged(tmp_path, shown, time=1.0, fit=True)
-    assert f"{small['times']:.0f}"[0] in small["words"]
-    assert (
-        "times smaller than at its widest, and magnified as much here" in small["words"]
-    )
-    plain = staged(tmp_path, shown, time=1.0)["words"]
-    assert "smaller than at its widest." in plain
+
+
+def test_the_sentence_is_true_of_a_cloud_that_is_magnified(shown, tmp_path):
+    """What is a point at its true size looks like a line, or more, when it fits."""
+    plain = staged(tmp_path, shown, time=1.0)
+    found = re.search(r"is a point, ([\d.]+) times smaller than", plain["words"])
+    assert float(found[1]) == pytest.approx(plain["times"], rel=0.01)
+    fitted = staged(tmp_path, shown, time=1.0, fit=True)["words"]
+    assert f"cloud is magnified {found[1]} times; at its true size it" in fitted
+    assert "would be a point." in fitted and "is a point" not in fitted
+    end = staged(tmp_path, shown, fit=True)["words"]  # at its widest: nothing to say
+    assert "the cloud is a body. " in end
 
 
 def test_an_axis_that_never_opens_is_never_counted(tmp_path):

@@ -194,10 +194,13 @@ export function words(scene) {
   const count = open.filter(Boolean).length;
   const shown = axes.filter((axis) => open[axis]).length;
   const hidden = count - shown;
-  const small = times < 1.5 ? ""
-    : `, ${digits(times)} times smaller than at its widest${fit ? ", and magnified as much here" : ""}`;
+  const size = digits(times);
+  // Magnified, a point may look like a line: its shape is that of its true size.
+  const cloud = times < 1.5 ? `is ${SHAPES[shown]}`
+    : fit ? `is magnified ${size} times; at its true size it would be ${SHAPES[shown]}`
+      : `is ${SHAPES[shown]}, ${size} times smaller than at its widest`;
   return `Step ${step}, flow time ${digits(now)}: ${count} of ${open.length} axes have opened. ` +
-    `In axes ${numbers(axes)} the cloud is ${SHAPES[shown]}${small}. ` +
+    `In axes ${numbers(axes)} the cloud ${cloud}. ` +
     (count && count < open.length
       ? `${percent(within)} of its spread lies in the open ${count === 1 ? "axis" : "axes"}. ` : "") +
     (hidden ? `${hidden} open ${hidden === 1 ? "axis is" : "axes are"} not in this picture. ` : "") +
