@@ -82,7 +82,9 @@ def refuse_a_lost_run(training: Training) -> None:
             "guard=False"
         )
     top = np.array([spectrum[0, 0] for spectrum in tracker.eigenvalues])
-    now, highest = float(np.median(top[-OVER:])), float(np.max(top))
+    # The largest of the last few: while it grows, tenfold in two steps, their median is
+    # far below the highest.
+    now, highest = float(np.max(top[-OVER:])), float(np.max(top))
     if highest > 10 * top[0] and now < COLLAPSE * highest:
         raise LostRun(
             f"the run collapsed: the largest eigenvalue of the covariance was "
