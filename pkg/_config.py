@@ -13,7 +13,8 @@ from pkg.views import RECIPES, Recipe
 ENCODERS = ("demo", "resnet18", "resnet50")
 PRECISIONS = ("auto", "float32", "bf16", "fp16")
 # In the first two periods gamma_1 is measured so many times as often: when the first
-# mode rises, the encoder begins to learn, and gamma_1 grows fivefold in a few steps.
+# mode rises, the encoder begins to learn, and within some 25 steps gamma_1 grows
+# several times over.
 EARLY = 10
 # A log schedule keeps every step up to twice as many, and then thins out.
 LOG_SPACING = 50
@@ -46,15 +47,15 @@ class TrainConfig:
     steps : int
     rate : float
         Learning rate times gamma_1, the largest eigenvalue of the network's own
-        contrastive kernel, measured again every `refresh` steps. Barlow Twins is
-        stable below 1 / 4.
+        contrastive kernel, measured again every `refresh` steps; the largest of the
+        last three measurements counts. Barlow Twins is stable below 1 / 4.
     lr : float, optional
         A fixed learning rate instead; needed with batch normalisation, under which a
         network has no kernel.
     refresh, pairs : int
         Steps between two measurements of gamma_1, ten times as many in the first two
-        periods, and on how many pairs of the batch: few pairs overestimate it, some
-        1.6 times with 16 of the bundled photographs, and so are on the safe side.
+        periods, and on how many pairs of the batch: few pairs overestimate it, and so
+        are on the safe side.
     precision : "auto", "float32", "bf16" or "fp16"
         Of the encoder; embeddings, loss and spectra are float32 and float64 always.
         "auto" is float32 on a CPU, and on a GPU bf16 where the card has it.

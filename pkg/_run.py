@@ -17,6 +17,8 @@ from pkg._batches import Batches, Draw, standardize
 from pkg._config import TrainConfig
 from pkg.track import Probe, Tracker
 
+LOOKS = 3  # at gamma_1, of which the largest sets the rate
+
 
 class Training:
     """A run between two steps: network, generator, spectra so far.
@@ -133,7 +135,9 @@ class Training:
         )
         # Processes on unlike machines may differ in the last digit.
         gamma = distributed.same(gamma)
-        self.lr = config.rate / gamma
+        # Few pairs make it noisy, and one rate too large does harm that waits of small
+        # ones do not: the largest of the last looks counts.
+        self.lr = config.rate / max([*self.rates.gamma[1 - LOOKS :], gamma])
         self.rates.add(self.step, gamma, self.lr)
 
     def _probe(self, pixels: np.ndarray) -> Probe:
