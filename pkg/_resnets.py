@@ -303,7 +303,7 @@ def demo(
     in_channels: int = 3,
     generator: torch.Generator | None = None,
 ) -> ResNet:
-    """Build the ResNet that learns in half a minute on one core.
+    """Build the ResNet that learns in about a minute on one core.
 
     A 3x3 stem with stride 2, three stages of one block with 16, 32 and 64 channels,
     features averaged over each quarter of the image: 77 thousand weights and 256 d in
