@@ -10,18 +10,19 @@ from pkg._network_runs import network_cost, network_staircases
 from pkg._recipe import Recipe
 
 # How each loss climbs: views, start and rate suit the loss, and were piloted with seeds
-# that no record has.
+# that no record has. VICReg's hinge is rounded so far that its push hardly weakens
+# while a mode rises.
 _CLIMBS: dict[str, dict[str, Any]] = {
-    "barlow_twins": {"views": "strong", "start": 1e-3, "rate": 0.27},
-    "simclr": {"views": "strong", "start": 1e-4, "rate": 0.21},
+    "barlow_twins": {"views": "strong", "start": 1e-5, "rate": 0.25},
+    "simclr": {"views": "strong", "start": 1e-7, "rate": 0.2},
     "vicreg": {
         "views": "weak",
-        "start": 1e-5,
-        "rate": 0.16,
-        "terms": {"cov_coeff": 10.0, "eps": 0.3, "target": 1.3**0.5},
+        "start": 1e-6,
+        "rate": 0.2,
+        "terms": {"cov_coeff": 10.0, "eps": 0.8, "target": 1.8**0.5},
     },
 }
-_FRESH, _CONTROLS = [10, 11, 12, 13, 14], [10, 11, 12]
+_FRESH, _CONTROLS = [20, 21, 22, 23, 24], [20, 21, 22]
 
 
 def _cases(*, controls: list[int], **steps: int) -> list[list[Any]]:
@@ -36,8 +37,8 @@ def _cases(*, controls: list[int], **steps: int) -> list[list[Any]]:
     return small + standard + (fast if steps["fast"] else [])
 
 
-_DEMO_STEPS = {"barlow_twins": 600, "simclr": 700, "vicreg": 700, "control": 200}
-_RESNET_STEPS = {"barlow_twins": 250, "simclr": 250, "vicreg": 250, "control": 60}
+_DEMO_STEPS = {"barlow_twins": 1200, "simclr": 1400, "vicreg": 2000, "control": 200}
+_RESNET_STEPS = {"barlow_twins": 500, "simclr": 500, "vicreg": 500, "control": 60}
 
 CLIMBING = (
     Recipe(
@@ -65,7 +66,7 @@ CLIMBING = (
             "n": 6000,
             "size": 16,
             "train": {"encoder": "demo", "precision": "float32"},
-            "cases": _cases(controls=_FRESH[:1], fast=1, **_DEMO_STEPS),
+            "cases": _cases(controls=_CONTROLS, fast=1, **_DEMO_STEPS),
             "seeds": _FRESH,
         },
         roots=("cifar10-jpeg",),
@@ -114,13 +115,11 @@ CLIMBING = (
                     {
                         "method": "barlow_twins",
                         **_CLIMBS["barlow_twins"],
-                        # Half: at 0.27 a ResNet-18 fell back.
-                        "rate": 0.13,
-                        "steps": 200,
+                        "steps": 1000,
                     },
                 ]
             ],
-            "seeds": [10],
+            "seeds": [20],
         },
         roots=("cifar10-jpeg",),
         resumes=True,
