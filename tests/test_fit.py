@@ -1,7 +1,6 @@
 """The loop: what it records, what it refuses, and that a stop costs nothing."""
 
 import json
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -314,20 +313,3 @@ def test_the_demo_climbs(seed):
         run.covariance.step.astype(float), run.covariance.eigenvalues
     )
     assert steps.n_learned >= 7 and steps.is_staircase
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own
-@pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles with g++")
-def test_a_compiled_network_takes_the_same_steps():
-    """Two minutes for the compiler: the same losses and spectra, to float32."""
-    config = small(lr=None, rate=0.01, steps=3)
-    plain, compiled = fit(config), fit(replace(config, compile=True))
-    assert plain.model._compiled_call_impl is None
-    assert compiled.model._compiled_call_impl is not None
-    np.testing.assert_allclose(
-        compiled.covariance.loss, plain.covariance.loss, rtol=1e-4
-    )
-    np.testing.assert_allclose(
-        compiled.covariance.eigenvalues, plain.covariance.eigenvalues, rtol=1e-3
-    )
