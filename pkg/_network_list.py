@@ -3,6 +3,7 @@
 A private half of ``pkg.recipes``.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from pkg._network_cost import on_cards
@@ -13,8 +14,8 @@ from pkg._recipe import Recipe
 # that no record has. VICReg's hinge is rounded so far that its push hardly weakens
 # while a mode rises.
 _CLIMBS: dict[str, dict[str, Any]] = {
-    "barlow_twins": {"views": "strong", "start": 1e-5, "rate": 0.25},
-    "simclr": {"views": "strong", "start": 1e-7, "rate": 0.2},
+    "barlow_twins": {"views": "strong", "start": 1e-7, "rate": 0.25},
+    "simclr": {"views": "strong", "start": 1e-4, "rate": 0.28},
     "vicreg": {
         "views": "weak",
         "start": 1e-6,
@@ -22,14 +23,18 @@ _CLIMBS: dict[str, dict[str, Any]] = {
         "terms": {"cov_coeff": 10.0, "eps": 0.8, "target": 1.8**0.5},
     },
 }
-_FRESH, _CONTROLS = [20, 21, 22, 23, 24], [20, 21, 22]
+_FRESH, _CONTROLS, _LARGER = [30, 31, 32, 33, 34], [30, 31, 32], [20, 21, 22]
+# A larger network's step is dear: it starts where the wait is shorter.
+_SHORTER = {"barlow_twins": {"start": 1e-5}}
 
 
-def _cases(*, controls: list[int], **steps: int) -> list[list[Any]]:
+def _cases(
+    changes: Mapping[str, Mapping[str, Any]], *, controls: list[int], **steps: int
+) -> list[list[Any]]:
     """Every loss from its small start, from torch's own, and at five times the rate."""
     small, standard, fast = [], [], []
     for method, how in _CLIMBS.items():
-        one = {"method": method, **how}
+        one = {"method": method, **how, **changes.get(method, {})}
         few = {"steps": steps["control"], "seeds": controls, "guard": False}
         small.append([f"{method}, small start", {**one, "steps": steps[method]}])
         standard.append([f"{method}, standard start", {**one, **few, "start": 1.0}])
@@ -37,8 +42,8 @@ def _cases(*, controls: list[int], **steps: int) -> list[list[Any]]:
     return small + standard + (fast if steps["fast"] else [])
 
 
-_DEMO_STEPS = {"barlow_twins": 1200, "simclr": 1400, "vicreg": 2000, "control": 200}
-_RESNET_STEPS = {"barlow_twins": 500, "simclr": 500, "vicreg": 500, "control": 60}
+_DEMO_STEPS = {"barlow_twins": 1800, "simclr": 900, "vicreg": 2000, "control": 200}
+_RESNET_STEPS = {"barlow_twins": 500, "simclr": 300, "vicreg": 400, "control": 60}
 
 CLIMBING = (
     Recipe(
@@ -51,7 +56,7 @@ CLIMBING = (
             "n": 2048,
             "size": 16,
             "train": {"encoder": "demo", "precision": "float32"},
-            "cases": _cases(controls=_CONTROLS, fast=1, **_DEMO_STEPS),
+            "cases": _cases({}, controls=_CONTROLS, fast=1, **_DEMO_STEPS),
             "seeds": _FRESH,
         },
         resumes=True,
@@ -66,7 +71,7 @@ CLIMBING = (
             "n": 6000,
             "size": 16,
             "train": {"encoder": "demo", "precision": "float32"},
-            "cases": _cases(controls=_CONTROLS, fast=1, **_DEMO_STEPS),
+            "cases": _cases({}, controls=_CONTROLS, fast=1, **_DEMO_STEPS),
             "seeds": _FRESH,
         },
         roots=("cifar10-jpeg",),
@@ -87,8 +92,8 @@ CLIMBING = (
                 "batch": 64,
                 "precision": "float32",
             },
-            "cases": _cases(controls=_CONTROLS, fast=0, **_RESNET_STEPS),
-            "seeds": _CONTROLS,
+            "cases": _cases(_SHORTER, controls=_LARGER, fast=0, **_RESNET_STEPS),
+            "seeds": _LARGER,
         },
         roots=("cifar10-jpeg",),
         resumes=True,
@@ -115,6 +120,7 @@ CLIMBING = (
                     {
                         "method": "barlow_twins",
                         **_CLIMBS["barlow_twins"],
+                        **_SHORTER["barlow_twins"],
                         "steps": 1000,
                     },
                 ]
