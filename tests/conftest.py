@@ -16,6 +16,9 @@ import pytest
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
+# So that a failed assertion there shows what it compared, as in a test.
+pytest.register_assert_rewrite("tests.figure_page")
+
 # Relative tolerance by dtype, for results that should agree to round-off.
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 

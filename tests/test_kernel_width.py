@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pkg import dynamics, widgets
-from tests.test_losses_figure import LEAVES_NOTHING, show
+from tests.figure_page import show
 from tests.test_widgets import node, source
 from tests.test_widgets_browser import browser
 
@@ -245,8 +245,7 @@ def test_one_slider_moves_everything(show):
         return [*one, page.curve(panel=0), page.told()]
 
     before = drawn()
-    page.control("width").focus()
-    page.tab.keyboard.press("ArrowRight")
+    page.press("width", "ArrowRight")
     assert all(old != new for old, new in zip(before, drawn(), strict=True))
     assert f"Width {WIDTHS[3]:.3f}" in page.told()
 
@@ -257,25 +256,18 @@ def test_the_embedding_opens_with_time(show):
     page.tab.locator('[data-drag="marker"]').wait_for()
     marks = page.tab.locator("[data-picture='embedding'] .kw-0").first
     after = marks.get_attribute("d")
-    slider = page.control("time")
-    slider.focus()
-    page.tab.keyboard.press("Home")
+    page.press("time", "Home")
     assert "0 of 4 outputs have opened" in page.told()
     assert marks.get_attribute("d") != after
-    page.tab.keyboard.press("End")
+    page.press("time", "End")
     assert marks.get_attribute("d") == after
-    assert slider.get_attribute("aria-valuetext") == "after training"
+    assert page.control("time").get_attribute("aria-valuetext") == "after training"
 
 
 @pytest.mark.browser
 def test_the_marker_is_dragged(show):
     page = show(figure(index=4))
-    box = page.tab.locator('[data-drag="marker"]').first.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.tab.mouse.move(x, y)
-    page.tab.mouse.down()
-    page.tab.mouse.move(x - 300, y, steps=4)
-    page.tab.mouse.up()
+    page.drag("marker", -300)
     assert page.told().startswith("t = ")
     assert "of 4 outputs have opened" in page.told()
 
@@ -295,8 +287,7 @@ def test_other_modes_can_be_looked_at(show):
 def test_a_mode_that_d_leaves_out_is_told_when_d_moves(show):
     page = show(figure(index=6, d=2))
     assert "beyond d" not in page.told()
-    page.control("d").focus()
-    page.tab.keyboard.press("ArrowLeft")
+    page.press("d", "ArrowLeft")
     assert "those beyond d are never learned" in page.told()
 
 
@@ -313,70 +304,45 @@ def test_controls_stay_where_they_are_as_the_sentence_changes(show):
     page = show(figure(index=6, d=1), width=800)
     tops = set()
     for key in ("Home", *["ArrowRight"] * 8):
-        page.control("width").focus()
-        page.tab.keyboard.press(key)
-        tops.add(page.control("width").bounding_box()["y"])
+        page.press("width", key)
+        tops.add(page.top("width"))
     assert len(tops) == 1
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("control", ["width", "d", "time"])
 def test_every_slider_answers_the_keyboard(show, control):
-    page = show(figure(index=4))
-    slider = page.control(control)
-    slider.focus()
-    for key in ("ArrowLeft", "ArrowRight"):
-        before = slider.get_attribute("aria-valuetext"), page.told()
-        page.tab.keyboard.press(key)
-        assert slider.get_attribute("aria-valuetext") != before[0]
-        assert page.told() != before[1]
+    assert show(figure(index=4)).deaf_to(control) == []
 
 
 @pytest.mark.browser
 def test_the_sentence_is_spoken_once_the_hand_rests(show):
     page = show(figure(index=4))
-    live = page.tab.locator('[aria-live="polite"]')
-    page.tab.wait_for_timeout(900)
-    before = live.inner_text()
-    page.control("width").focus()
-    page.tab.keyboard.press("ArrowRight")
-    assert live.inner_text() == before
-    page.tab.wait_for_timeout(900)
-    assert live.inner_text() == page.told() != before
+    before, at_once, rested = page.speech(lambda: page.press("width", "ArrowRight"))
+    assert at_once == before != rested == page.told()
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_serious(show, theme):
-    page = show(figure(index=4), theme=theme)
-    assert page.axe() == []
+    assert show(figure(index=4), theme=theme).axe() == []
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [320, 390, 1200])
 def test_every_width_is_usable(show, width):
-    page = show(figure(index=4), width=width)
-    assert not page.tab.evaluate("document.documentElement.scrollWidth > innerWidth")
-    small = page.tab.eval_on_selector_all(
-        ".stepwise-figure :is(input[type=range], .sf-check)",
-        "all => all.filter(e => e.offsetParent && e.offsetHeight < 24).length",
-    )
-    assert small == 0
+    assert show(figure(index=4), width=width).cramped() == []
 
 
 @pytest.mark.browser
 def test_paper_gets_the_picture_without_controls(show):
     page = show(figure(index=4), theme="dark")
-    page.tab.emulate_media(media="print")
-    assert not page.control("width").is_visible()
-    assert page.tab.locator("[data-picture='points']").is_visible()
+    assert page.on_paper("width", "[data-picture='points']") == (False, True)
 
 
 @pytest.mark.browser
 def test_a_removed_figure_leaves_nothing_running(show):
     page = show(figure(index=4))
-    page.tab.wait_for_timeout(1000)
     state = {"s0": 1e-3, "index": 2, "d": 3, "first": 1, "time": None}
     state["frames"] = figure().frames
-    source_, act = widgets.KernelWidth._esm, "modes-2"
-    assert page.tab.evaluate(LEAVES_NOTHING, [source_, state, act]) == [0, 0, 0]
+    assert page.left_by(widgets.KernelWidth, state, "modes-2") == [0, 0, 0]

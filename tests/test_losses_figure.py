@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from pkg import dynamics, flow, widgets
-from tests import site_driver
+from tests.figure_page import show
 from tests.test_widgets import node, source
-from tests.test_widgets_browser import browser, write_page
+from tests.test_widgets_browser import browser
 
-__all__ = ["browser"]  # a fixture, used by name
+__all__ = ["browser", "show"]  # fixtures, used by name
 
 GAMMAS = [1.0, 0.55, 0.3, 0.16, 0.08]
 SIGMAS = [1.25, 0.58, 0.75, 0.17, 0.3]
@@ -288,123 +288,23 @@ def test_a_wrong_value_is_refused_by_name(name, value, says):
     assert getattr(figure, name) == before
 
 
-class Page:
-    """One figure in a page without a kernel, and what goes wrong in it."""
-
-    def __init__(self, browser, folder, figure, *, theme="light", width=760, **context):
-        size = {"width": width, "height": 900}
-        self.tab = browser.new_context(viewport=size, **context).new_page()
-        self.troubles = []
-        self.tab.on("pageerror", lambda error: self.troubles.append(str(error)))
-        self.tab.on(
-            "console",
-            lambda said: (
-                self.troubles.append(said.text)
-                if said.type in ("error", "warning")
-                else None
-            ),
-        )
-        self.tab.goto(write_page(folder, figure, theme=theme).as_uri())
-        self.tab.wait_for_selector(".stepwise-figure .sf-told:not(:empty)")
-
-    def control(self, name):
-        return self.tab.locator(f'[data-control="{name}"]').first
-
-    def told(self):
-        return self.tab.locator(".sf-told").first.inner_text()
-
-    def wait_until_told(self, words):
-        self.tab.wait_for_function(
-            "words => document.querySelector('.sf-told').textContent.includes(words)",
-            arg=words,
-            timeout=60_000,
-        )
-
-    def curve(self, kind="theory", panel=1):
-        """Path data of the uppermost curve of one kind."""
-        panels = self.tab.locator(".sf-panels").first.locator(":scope > g")
-        kinds = panels.nth(panel).locator(f'[data-kind="{kind}"] .sf-curve')
-        return kinds.last.get_attribute("d")
-
-    def set_range(self, name, value):
-        self.control(name).evaluate(
-            """(input, value) => {
-              input.value = value;
-              input.dispatchEvent(new Event("input", { bubbles: true }));
-            }""",
-            value,
-        )
-
-    def axe(self):
-        self.tab.add_script_tag(content=site_driver.AXE.read_text())
-        report = self.tab.evaluate("axe.run('.stepwise-figure')")
-        return [
-            (rule["id"], [part["html"][:90] for part in rule["nodes"]])
-            for rule in report["violations"]
-            if rule["impact"] in ("serious", "critical")
-        ]
-
-
-@pytest.fixture
-def show(browser, tmp_path):
-    """Open a page with one figure; at the end nothing must have gone wrong in it."""
-    opened = []
-
-    def open_page(figure, **context):
-        opened.append(Page(browser, tmp_path, figure, **context))
-        return opened[-1]
-
-    yield open_page
-    for page in opened:
-        page.tab.context.close()
-        assert page.troubles == []
-
-
-LEAVES_NOTHING = """async ([source, state, act]) => {
-  const code = new Blob([source], { type: "text/javascript" });
-  const { default: figure } = await import(URL.createObjectURL(code));
-  let listeners = 0;
-  const model = { get: (k) => state[k], set: (k, v) => { state[k] = v; },
-    save_changes() {}, on() { listeners += 1; }, off() { listeners -= 1; } };
-  const el = document.createElement("div");
-  document.body.append(el);
-  const begin = window.requestAnimationFrame;
-  const later = window.setTimeout;
-  const destroy = figure.render({ model, el });
-  el.querySelector(`[data-control="${act}"]`).click();
-  await new Promise((done) => later(done, 50));
-  destroy();
-  let started = 0;
-  window.requestAnimationFrame = (f) => { started += 1; return begin(f); };
-  window.setTimeout = (...all) => { started += 1; return later(...all); };
-  await new Promise((done) => later(done, 400));
-  window.requestAnimationFrame = begin;
-  window.setTimeout = later;
-  return [listeners, el.childElementCount, started];
-}"""
-
-
 @pytest.mark.browser
 def test_lambda_moves_theory_at_once_and_the_flow_follows(show):
     page = show(widgets.Losses())
     page.wait_until_told("The flow itself reaches 3.0")
     before = page.curve()
-    page.control("lambd").focus()
-    page.tab.keyboard.press("ArrowLeft")
+    page.press("lambd", "ArrowLeft")
     assert page.curve() != before
     assert page.told().startswith("λ = 0.089")
     page.wait_until_told("The flow itself reaches 3.1")
-    for _ in range(40):
-        page.tab.keyboard.press("ArrowRight")
+    page.press("lambd", "ArrowRight", 40)
     assert page.told().startswith("λ = 2: above one nothing overshoots")
 
 
 @pytest.mark.browser
 def test_one_is_among_the_weights_that_the_slider_knows(show):
     page = show(widgets.Losses(lambd=0.1))
-    page.control("lambd").focus()
-    for _ in range(20):
-        page.tab.keyboard.press("ArrowRight")
+    page.press("lambd", "ArrowRight", 20)
     assert page.told().startswith("λ = 1: every step ends at one")
 
 
@@ -415,9 +315,7 @@ def test_beta_moves_bars_and_thresholds(show):
     assert not page.control("lambd").is_visible()
     bars = page.tab.locator(".sl-bars").first
     before = bars.inner_html()
-    page.control("beta").focus()
-    for _ in range(5):
-        page.tab.keyboard.press("ArrowRight")
+    page.press("beta", "ArrowRight", 5)
     assert bars.inner_html() != before
     assert "g₅ is not above zero: never learned" in page.told()
     page.control("loss-barlow_twins").check()
@@ -427,14 +325,7 @@ def test_beta_moves_bars_and_thresholds(show):
 @pytest.mark.browser
 @pytest.mark.parametrize("control", ["lambd", "d"])
 def test_every_slider_answers_the_keyboard(show, control):
-    page = show(widgets.Losses(lambd=0.3))
-    slider = page.control(control)
-    slider.focus()
-    for key in ("ArrowLeft", "ArrowRight"):
-        before = slider.get_attribute("aria-valuetext"), page.told()
-        page.tab.keyboard.press(key)
-        assert slider.get_attribute("aria-valuetext") != before[0]
-        assert page.told() != before[1]
+    assert show(widgets.Losses(lambd=0.3)).deaf_to(control) == []
 
 
 @pytest.mark.browser
@@ -452,36 +343,26 @@ def test_another_start_leaves_the_levels_and_moves_the_flow(show):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("loss", ["barlow_twins", "vicreg"])
 def test_axe_finds_nothing_serious(show, theme, loss):
-    page = show(widgets.Losses(loss), theme=theme)
-    assert page.axe() == []
+    assert show(widgets.Losses(loss), theme=theme).axe() == []
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [320, 390, 1200])
 def test_every_width_is_usable(show, width):
-    page = show(widgets.Losses("vicreg"), width=width)
-    assert not page.tab.evaluate("document.documentElement.scrollWidth > innerWidth")
-    small = page.tab.eval_on_selector_all(
-        ".stepwise-figure :is(input[type=range], button, .sf-check)",
-        "all => all.filter(e => e.offsetParent && e.offsetHeight < 24).length",
-    )
-    assert small == 0
+    assert show(widgets.Losses("vicreg"), width=width).cramped() == []
 
 
 @pytest.mark.browser
 def test_paper_gets_the_picture_without_controls(show):
     page = show(widgets.Losses(), theme="dark")
-    page.tab.emulate_media(media="print")
-    assert not page.control("lambd").is_visible()
-    assert page.tab.locator(".sf-chart").first.is_visible()
+    assert page.on_paper("lambd", ".sf-chart") == (False, True)
 
 
 @pytest.mark.browser
 def test_keys_do_not_reach_the_notebook(show):
     page = show(widgets.Losses())
     page.tab.evaluate("addEventListener('keydown', () => { document.title = 'out'; })")
-    page.control("lambd").focus()
-    page.tab.keyboard.press("ArrowLeft")
+    page.press("lambd", "ArrowLeft")
     assert page.tab.title() == "A chapter"
 
 
@@ -490,6 +371,4 @@ def test_a_removed_figure_leaves_nothing_running(show):
     page = show(widgets.Losses(lambd=0.5))
     page.wait_until_told("The flow itself")
     state = MODEL | {"lambd": 0.003, "d": 5}  # long enough to be cut short
-    page.tab.wait_for_timeout(1000)
-    left = page.tab.evaluate(LEAVES_NOTHING, [widgets.Losses._esm, state, "draw"])
-    assert left == [0, 0, 0]
+    assert page.left_by(widgets.Losses, state, "draw") == [0, 0, 0]

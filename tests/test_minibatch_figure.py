@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pkg import dynamics, widgets
-from tests.test_losses_figure import LEAVES_NOTHING, show
+from tests.figure_page import show
 from tests.test_widgets import node, source
 from tests.test_widgets_browser import browser
 
@@ -174,9 +174,7 @@ def test_the_prediction_moves_at_once_and_the_descent_follows(show):
     page = show(widgets.Minibatch(16, d=3))
     page.wait_until_told("Measured: 0.7")
     before = page.curve(panel=0)
-    page.control("batch").focus()
-    for _ in range(4):
-        page.tab.keyboard.press("ArrowLeft")
+    page.press("batch", "ArrowLeft", 4)
     assert page.curve(panel=0) != before
     assert "B = 4, d = 3" in page.told()
     assert "c* = 0.472" in page.told()
@@ -184,8 +182,7 @@ def test_the_prediction_moves_at_once_and_the_descent_follows(show):
     # Both plateaus stay, to be compared with the curve.
     points = page.tab.locator('[data-kind="points"] .sf-curve').first
     assert points.get_attribute("d").count("M") == 2
-    page.control("d").focus()
-    page.tab.keyboard.press("ArrowRight")
+    page.press("d", "ArrowRight")
     assert (points.get_attribute("d") or "").count("M") == 0
 
 
@@ -207,14 +204,7 @@ def test_a_run_that_escapes_is_told(show):
 @pytest.mark.browser
 @pytest.mark.parametrize("control", ["batch", "d", "rho"])
 def test_every_slider_answers_the_keyboard(show, control):
-    page = show(widgets.Minibatch())
-    slider = page.control(control)
-    slider.focus()
-    for key in ("ArrowLeft", "ArrowRight"):
-        before = slider.get_attribute("aria-valuetext"), page.told()
-        page.tab.keyboard.press(key)
-        assert slider.get_attribute("aria-valuetext") != before[0]
-        assert page.told() != before[1]
+    assert show(widgets.Minibatch()).deaf_to(control) == []
 
 
 @pytest.mark.browser
@@ -228,21 +218,13 @@ def test_axe_finds_nothing_serious(show, theme):
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [320, 390, 1200])
 def test_every_width_is_usable(show, width):
-    page = show(widgets.Minibatch(), width=width)
-    assert not page.tab.evaluate("document.documentElement.scrollWidth > innerWidth")
-    small = page.tab.eval_on_selector_all(
-        ".stepwise-figure :is(input[type=range], button, .sf-check)",
-        "all => all.filter(e => e.offsetParent && e.offsetHeight < 24).length",
-    )
-    assert small == 0
+    assert show(widgets.Minibatch(), width=width).cramped() == []
 
 
 @pytest.mark.browser
 def test_paper_gets_the_picture_without_controls(show):
     page = show(widgets.Minibatch(), theme="dark")
-    page.tab.emulate_media(media="print")
-    assert not page.control("batch").is_visible()
-    assert page.tab.locator(".sf-chart").first.is_visible()
+    assert page.on_paper("batch", ".sf-chart") == (False, True)
 
 
 @pytest.mark.browser
@@ -270,8 +252,5 @@ def test_the_page_answers_while_the_descent_goes_on(show):
 def test_a_removed_figure_leaves_nothing_running(show, wait):
     page = show(widgets.Minibatch(d=1))
     page.wait_until_told("Measured")
-    page.tab.wait_for_timeout(1000)
     state = STATE | {"batch": 512, "d": 10}  # long enough to be cut short
-    code = LEAVES_NOTHING.replace("later(done, 50)", f"later(done, {wait})")
-    left = page.tab.evaluate(code, [widgets.Minibatch._esm, state, "draw"])
-    assert left == [0, 0, 0]
+    assert page.left_by(widgets.Minibatch, state, "draw", wait) == [0, 0, 0]

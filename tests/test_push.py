@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pkg import losses, widgets
-from tests.test_losses_figure import LEAVES_NOTHING, show
+from tests.figure_page import show
 from tests.test_widgets import node, source
 from tests.test_widgets_browser import browser
 
@@ -178,16 +178,13 @@ def test_one_slider_moves_every_loss(show):
         )
 
     before = drawn()
-    slider = page.control("scale")
-    slider.focus()
-    page.tab.keyboard.press("ArrowLeft")
+    page.press("scale", "ArrowLeft")
     after = drawn()
     for old, new in zip(before[:2], after[:2], strict=True):
         assert all(a != b for a, b in zip(old, new, strict=True))
-    assert after[2] != before[2] and slider.get_attribute("aria-valuetext") == (
-        "size 0.891"
-    )
-    page.tab.keyboard.press("Home")
+    assert after[2] != before[2]
+    assert page.control("scale").get_attribute("aria-valuetext") == "size 0.891"
+    page.press("scale", "Home")
     assert "size 10⁻⁴, rate 0.01" in page.told()
 
 
@@ -204,26 +201,15 @@ def test_the_other_form_is_a_choice(show):
 @pytest.mark.browser
 def test_the_marker_is_dragged(show):
     page = show(figure(scale=0.1))
-    box = page.tab.locator('[data-drag="marker"]').nth(1).bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.tab.mouse.move(x, y)
-    page.tab.mouse.down()
-    page.tab.mouse.move(x - 60, y, steps=4)
-    page.tab.mouse.up()
+    page.drag("marker", -60, nth=1)
     assert float(page.control("scale").input_value()) < -1.5
 
 
 @pytest.mark.browser
 def test_the_sentence_is_spoken_once_the_hand_rests(show):
     page = show(figure())
-    live = page.tab.locator('[aria-live="polite"]')
-    page.tab.wait_for_timeout(900)
-    before = live.inner_text()
-    page.control("scale").focus()
-    page.tab.keyboard.press("ArrowRight")
-    assert live.inner_text() == before
-    page.tab.wait_for_timeout(900)
-    assert live.inner_text() == page.told() != before
+    before, at_once, rested = page.speech(lambda: page.press("scale", "ArrowRight"))
+    assert at_once == before != rested == page.told()
 
 
 @pytest.mark.browser
@@ -231,9 +217,8 @@ def test_controls_stay_where_they_are_as_the_sentence_changes(show):
     page = show(figure(), width=760)
     tops = set()
     for key in ("Home", "End", *["ArrowLeft"] * 6):
-        page.control("scale").focus()
-        page.tab.keyboard.press(key)
-        tops.add(page.control("scale").bounding_box()["y"])
+        page.press("scale", key)
+        tops.add(page.top("scale"))
     assert len(tops) == 1
 
 
@@ -242,24 +227,13 @@ def test_controls_stay_where_they_are_as_the_sentence_changes(show):
 def test_axe_finds_nothing_serious_and_every_width_is_usable(show, theme, width):
     page = show(figure(scale=0.01), theme=theme, width=width)
     assert page.axe() == []
-    assert not page.tab.evaluate("document.documentElement.scrollWidth > innerWidth")
-    small = page.tab.eval_on_selector_all(
-        ".stepwise-figure :is(input[type=range], .sf-check)",
-        "all => all.filter(e => e.offsetParent && e.offsetHeight < 24).length",
-    )
-    assert small == 0
-    page.tab.emulate_media(media="print")
-    assert not page.control("scale").is_visible()
-    assert page.tab.locator("[data-picture='simclr']").is_visible()
+    assert page.cramped() == []
+    assert page.on_paper("scale", "[data-picture='simclr']") == (False, True)
 
 
 @pytest.mark.browser
 def test_a_removed_figure_leaves_nothing_running(show):
     page = show(figure())
-    page.tab.wait_for_timeout(1000)
     z, y = (view.tolist() for view in cloud())
     state = {"z": z, "z_prime": y, "scale": 0.1, "form": "published"}
-    left = page.tab.evaluate(
-        LEAVES_NOTHING, [widgets.Push._esm, state, "form-stepwise"]
-    )
-    assert left == [0, 0, 0]
+    assert page.left_by(widgets.Push, state, "form-stepwise") == [0, 0, 0]

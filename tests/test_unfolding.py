@@ -12,7 +12,7 @@ from scipy import stats
 
 from pkg import dynamics, modes, widgets
 from pkg.record import Trajectory
-from tests.test_losses_figure import LEAVES_NOTHING, show
+from tests.figure_page import show
 from tests.test_widgets import node, source
 from tests.test_widgets_browser import browser
 
@@ -397,14 +397,13 @@ def test_the_cloud_opens_from_a_point_as_the_reader_moves_time(show):
     page = show(figure())
     wide = extent(page)
     assert min(wide) > 150
-    page.control("time").focus()
-    page.tab.keyboard.press("Home")
+    page.press("time", "Home")
     assert max(extent(page)) < 10
     assert (
         "0 of 5 axes have opened. In axes 1, 2 and 3 the cloud is a point"
         in page.told()
     )
-    page.tab.keyboard.press("End")
+    page.press("time", "End")
     assert extent(page) == wide
     assert (
         page.control("time").get_attribute("aria-valuetext")
@@ -418,10 +417,10 @@ def test_a_line_looks_like_a_line_and_fitting_magnifies_it(show):
     page = show(figure(time=float(T[opened[0]]), turn=0.0, tilt=0.0))
     width, height = extent(page)
     assert width > 150 and height < 16  # marks are 6 to 8 pixels high
-    page.control("time").focus()
-    page.tab.keyboard.press("Home")
+    page.press("time", "Home")
     page.control("fit").check()
     assert max(extent(page)) > 150
+    assert "at its true size it would be a point" in page.told()
     assert "magnified" in page.tab.locator(".uf-cloud .sf-title").text_content()
 
 
@@ -429,20 +428,15 @@ def test_a_line_looks_like_a_line_and_fitting_magnifies_it(show):
 def test_the_cloud_is_turned_by_hand_and_by_keys(show):
     page = show(figure())
     before = cloud(page)
-    box = page.tab.locator('[data-drag="cloud"]').bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.tab.mouse.move(x, y)
-    page.tab.mouse.down()
-    page.tab.mouse.move(x + box["width"] / 4, y - box["width"] / 12, steps=4)
-    page.tab.mouse.up()
+    side = page.tab.locator('[data-drag="cloud"]').bounding_box()["width"]
+    page.drag("cloud", side / 4, -side / 12)
     dragged = cloud(page)
     assert dragged != before
     # A quarter of the square is 45 degrees, a twelfth 15.
     values = [page.control(k).get_attribute("aria-valuetext") for k in ("turn", "tilt")]
     assert values == ["80 degrees", "5 degrees"]
     for control in ("turn", "tilt"):
-        page.control(control).focus()
-        page.tab.keyboard.press("ArrowRight")
+        page.press(control, "ArrowRight")
         assert cloud(page) != dragged
         dragged = cloud(page)
 
@@ -451,12 +445,7 @@ def test_the_cloud_is_turned_by_hand_and_by_keys(show):
 def test_the_cursor_of_the_curves_moves_the_cloud(show):
     page = show(figure())
     before = cloud(page)
-    box = page.tab.locator('[data-drag="marker"]').first.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.tab.mouse.move(x, y)
-    page.tab.mouse.down()
-    page.tab.mouse.move(x - 280, y, steps=3)
-    page.tab.mouse.up()
+    page.drag("marker", -280)
     assert cloud(page) != before
     assert "of 5 axes have opened" in page.told()
     step = int(page.control("time").get_attribute("aria-valuetext").split()[1][:-1])
@@ -510,8 +499,7 @@ def test_playing_moves_time_and_turns_until_it_is_paused(show):
     told = page.told()
     page.tab.wait_for_timeout(150)
     assert page.told() == told
-    page.control("time").focus()
-    page.tab.keyboard.press("End")
+    page.press("time", "End")
     page.control("play").click()  # from the end it begins again
     assert int(re.match(r"Step (\d+)", page.told())[1]) < 60
     page.set_range("time", 100)  # a hand on the slider stops it
@@ -538,14 +526,10 @@ def test_where_motion_is_unwanted_the_film_goes_by_snapshots(show):
 @pytest.mark.browser
 def test_the_sentence_is_spoken_once_the_hand_rests(show):
     page = show(figure())
-    live = page.tab.locator('[aria-live="polite"]')
-    page.tab.wait_for_timeout(800)
-    before = live.inner_text()
-    page.control("turn").focus()
-    page.control("first").select_option("2")
-    assert live.inner_text() == before
-    page.tab.wait_for_timeout(800)
-    assert live.inner_text() == page.told() != before
+    before, at_once, rested = page.speech(
+        lambda: page.control("first").select_option("2")
+    )
+    assert at_once == before != rested == page.told()
 
 
 @pytest.mark.browser
@@ -559,12 +543,7 @@ def test_axe_finds_nothing_serious(show, theme):
 @pytest.mark.parametrize("width", [320, 390, 1200])
 def test_every_width_is_usable(show, width):
     page = show(figure(), width=width)
-    assert not page.tab.evaluate("document.documentElement.scrollWidth > innerWidth")
-    small = page.tab.eval_on_selector_all(
-        ".stepwise-figure :is(input[type=range], .sf-check, button, select)",
-        "all => all.filter(e => e.offsetParent && e.offsetHeight < 24).length",
-    )
-    assert small == 0
+    assert page.cramped() == []
     box = page.tab.locator(".uf-cloud").bounding_box()
     assert box["x"] >= 0 and box["x"] + box["width"] <= width
 
@@ -578,15 +557,14 @@ def test_controls_stay_where_they_are_as_the_sentence_changes(show):
         page.control("colour").select_option(colour)
         for place in (0, 30, 100, 200):
             page.set_range("time", place)
-            tops.add(page.control("time").bounding_box()["y"])
+            tops.add(page.top("time"))
     assert len(tops) == 1
 
 
 @pytest.mark.browser
 def test_paper_gets_the_picture_in_its_own_colours(show):
     page = show(figure(), theme="dark")
-    page.tab.emulate_media(media="print")
-    assert not page.control("time").is_visible()
+    assert page.on_paper("time", POINTS) == (False, True)
     fill = "e => getComputedStyle(e).fill"
     assert (
         page.tab.locator(f"{POINTS}.uf-c0").first.evaluate(fill) == "rgb(237, 29, 29)"
@@ -596,8 +574,5 @@ def test_paper_gets_the_picture_in_its_own_colours(show):
 @pytest.mark.browser
 def test_a_removed_figure_leaves_nothing_running(show):
     page = show(figure())
-    page.tab.wait_for_timeout(900)
-    left = page.tab.evaluate(
-        LEAVES_NOTHING, [widgets.Unfolding._esm, state_of(figure()), "play"]
-    )
-    assert left == [0, 0, 0]
+    state = state_of(figure())
+    assert page.left_by(widgets.Unfolding, state, "play") == [0, 0, 0]
