@@ -217,9 +217,9 @@ def _trained(model: nn.Module) -> list[nn.Parameter]:
 def _wrapped(model: nn.Module, world: int, compiled: bool) -> nn.Module:
     if world > 1:
         model = nn.parallel.DistributedDataParallel(model)
-    if compiled:
-        model.compile()
-    return model
+    # Not in place: gamma_1 is measured on the model as it is, which torch.func can
+    # differentiate and a compiled one it cannot.
+    return torch.compile(model) if compiled else model
 
 
 def _precision(

@@ -1,6 +1,7 @@
 """The loop: what it records, what it refuses, and that a stop costs nothing."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -88,6 +89,24 @@ def test_the_rate_follows_gamma_of_the_kernel_as_it_is():
     assert 0.9 * exact < run.rates[0, 1] <= exact * (1 + 1e-5)
     last = run.rates[-1, 2]
     assert run.covariance.t[-1] == pytest.approx(run.rates[:, 2].sum() + last)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles with g++")
+def test_a_compiled_network_takes_the_same_steps():
+    """Minutes for the compiler, for the same losses and spectra to float32."""
+    config = small(lr=None, rate=0.01, steps=3)
+    plain = fit(config)
+    torch._dynamo.utils.counters.clear()
+    compiled = fit(replace(config, compile=True))
+    assert torch._dynamo.utils.counters["frames"]["ok"] > 0  # it was compiled at all
+    np.testing.assert_allclose(
+        compiled.covariance.loss, plain.covariance.loss, rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        compiled.covariance.eigenvalues, plain.covariance.eigenvalues, rtol=1e-3
+    )
 
 
 @pytest.mark.parametrize("method", losses.METHODS)

