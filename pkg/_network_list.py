@@ -121,7 +121,7 @@ CLIMBING = (
                         "method": "barlow_twins",
                         **_CLIMBS["barlow_twins"],
                         **_SHORTER["barlow_twins"],
-                        "steps": 1000,
+                        "steps": 400,
                     },
                 ]
             ],
