@@ -59,8 +59,8 @@ def network_staircases(
         covariance first and then the cross-correlation, from all steps: ``score``,
         ``score_any_start``, ``learned``, ``relapse``, ``start_ratio``; ``times`` and
         ``levels`` (d,), NaN where nothing was learned. ``rates`` (L, 3): every look at
-        gamma_1; ``lost``, whether it ended because a loss was not finite. With a probe,
-        of the first run: ``z`` (S, n, d), ``z_step``, ``y``.
+        gamma_1; ``lost``, whether it ended early because it diverged or collapsed. With
+        a probe, of the first run: ``z`` (S, n, d), ``z_step``, ``y``.
     said : str
         Where the images came from.
     """
