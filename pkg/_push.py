@@ -52,8 +52,9 @@ class Push(anywidget.AnyWidget):
     )
     _css = _compose.read("figure.css") + _compose.read("push.css")
 
-    z: traitlets.List[Any] = traitlets.List(read_only=True).tag(sync=True)
-    z_prime: traitlets.List[Any] = traitlets.List(read_only=True).tag(sync=True)
+    # In quotes: the traitlets of Colab cannot be subscripted.
+    z: "traitlets.List[Any]" = traitlets.List(read_only=True).tag(sync=True)
+    z_prime: "traitlets.List[Any]" = traitlets.List(read_only=True).tag(sync=True)
     scale = Guarded(_compose.between(1e-4, 10.0), 1.0)
     form = Guarded(_compose.choice("published", "stepwise"), "published")
 

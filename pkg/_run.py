@@ -4,7 +4,7 @@ A private half of `pkg.trainer`.
 """
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -214,7 +214,9 @@ def _trained(model: nn.Module) -> list[nn.Parameter]:
     return found
 
 
-def _wrapped(model: nn.Module, world: int, compiled: bool) -> nn.Module:
+def _wrapped(
+    model: nn.Module, world: int, compiled: bool
+) -> Callable[[Tensor], Tensor]:
     if world > 1:
         model = nn.parallel.DistributedDataParallel(model)
     # Not in place: gamma_1 is measured on the model as it is, which torch.func can
