@@ -94,7 +94,7 @@ def test_the_rate_follows_gamma_of_the_kernel_as_it_is():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles with g++")
-def test_a_compiled_network_takes_the_same_steps():
+def test_a_compiled_network_takes_the_same_steps(as_a_user):
     """Minutes for the compiler, for the same losses and spectra to float32."""
     config = small(lr=None, rate=0.01, steps=3)
     plain = fit(config)
