@@ -218,7 +218,11 @@ def _wrapped(
     model: nn.Module, world: int, compiled: bool
 ) -> Callable[[Tensor], Tensor]:
     if world > 1:
-        model = nn.parallel.DistributedDataParallel(model)
+        # The flag keeps gradients in one order from the first step on. Without it DDP
+        # arranges them anew after that step, and a run that resumes begins with the
+        # other order: three ranks or more then differ in the last bit. That none were
+        # unused, DDP reports once; all is well.
+        model = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
     # Not in place: gamma_1 is measured on the model as it is, which torch.func can
     # differentiate and a compiled one it cannot.
     return torch.compile(model) if compiled else model
