@@ -52,6 +52,10 @@ class TrainConfig:
     lr : float, optional
         A fixed learning rate instead; needed with batch normalisation, under which a
         network has no kernel.
+    precondition, floor : float
+        Multiply the gradient of the embeddings by (``|C|`` + floor)^-precondition, so
+        that modes not learned yet get more of it: ``optim.precondition``. At 0 nothing
+        is multiplied; 1/2 and 1 are the powers of chapter 15.
     refresh, pairs : int
         Steps between two measurements of gamma_1, ten times as many in the first two
         periods, and on how many pairs of the batch: few pairs overestimate it, and so
@@ -88,6 +92,8 @@ class TrainConfig:
     steps: int = 600
     rate: float = 0.2
     lr: float | None = None
+    precondition: float = 0.0
+    floor: float = 1e-2
     refresh: int = 50
     pairs: int = 16
     precision: str = "auto"
@@ -127,6 +133,8 @@ class TrainConfig:
         _check.positive("rate", self.rate, ndim=0)
         if self.lr is not None:
             _check.positive("lr", self.lr, ndim=0)
+        _check.nonnegative("precondition", self.precondition, ndim=0)
+        _check.positive("floor", self.floor, ndim=0)
         if not isinstance(self.views, Recipe):
             _check.choice("views", self.views, tuple(RECIPES))
 

@@ -69,7 +69,8 @@ class Training:
     def advance(self) -> None:
         """Look at the network, and take one step; after the last step, only look.
 
-        The host waits for the device only where gamma_1 is measured.
+        The host waits for the device only where gamma_1 is measured, and where the
+        gradient is preconditioned: the eigenvectors of a small matrix.
         """
         config, last = self.config, self.step == self.config.steps
         before = self.batches.state() if last else {}
@@ -81,6 +82,14 @@ class Training:
         x, x_prime = self.batches.make(draw[distributed.share(config.batch)])
         z, z_prime = self.embed(torch.cat([x, x_prime])).chunk(2)
         z, z_prime = distributed.gather(z), distributed.gather(z_prime)
+        if config.precondition:
+            z, z_prime = optim.precondition(
+                z,
+                z_prime,
+                power=config.precondition,
+                floor=config.floor,
+                center=config.centered,
+            )
         loss = losses.METHODS[config.method](z, z_prime, **config.keywords)
         if self.step > self.tracker.latest and (last or config.records(self.step)):
             self.tracker.push(self.step, self.t, loss, z, z_prime)

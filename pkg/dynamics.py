@@ -3,13 +3,15 @@
 Gradient flow from a small start learns one direction at a time: under Barlow Twins,
 ||W Gamma W^T - I||_F^2, the top eigenvectors of Gamma. The formulas are derived in
 chapters 3, 4 and 6; `pkg.flow` integrates the same models without any of them. How a
-start is read lives in `pkg._start`, where a run ends in `pkg._end`.
+start is read lives in `pkg._start`, where a run ends in `pkg._end`, and descent that
+changes its gradient in `pkg._acceleration`.
 """
 
 import numpy as np
 from jaxtyping import Float
 
 from pkg import _check, _modes
+from pkg._acceleration import accelerated, accelerated_step_times, whitened
 from pkg._end import (
     Levels,
     batch_plateau,
@@ -26,6 +28,8 @@ __all__ = [
     "EffectiveStart",
     "ErrorOrder",
     "Levels",
+    "accelerated",
+    "accelerated_step_times",
     "batch_plateau",
     "closed_form",
     "cross_correlation",
@@ -39,6 +43,7 @@ __all__ = [
     "step_times",
     "step_widths",
     "swap_rate",
+    "whitened",
 ]
 
 

@@ -11,7 +11,10 @@ import numpy as np
 from jaxtyping import Float
 
 from pkg import _check, spectra
+from pkg._accelerated_flow import descend_accelerated, integrate_accelerated
 from pkg.record import Trajectory
+
+__all__ = ["descend", "descend_accelerated", "integrate", "integrate_accelerated"]
 
 LOSSES = ("barlow_twins", "spectral", "vicreg")
 ESTIMATORS = ("paired", "split")

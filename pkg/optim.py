@@ -1,13 +1,17 @@
-"""Learning rates from the kernel that moves.
+"""Learning rates from the kernel that moves, and gradients that late modes can feel.
 
 Descent on the theory's loss is stable below 1 / (4 gamma_1), where gamma_1 is the
 largest eigenvalue of the contrastive kernel of the network as it is now. (A negative
 eigenvalue gamma asks for less than 1 / (2 abs(gamma)) at C = 0, which matters where the
 two views of a pair disagree more than they agree.) In a network that learns features
 gamma_1 grows, so the rate is measured again on the way.
+
+A mode that is not learned yet has a gradient as small as itself. `precondition` gives
+it more, and knows nothing of the network but its embeddings.
 """
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -133,6 +137,86 @@ def top_gamma(
             "of both is one image"
         )
     return estimate
+
+
+def precondition(
+    z: Float[Tensor, "n d"],
+    z_prime: Float[Tensor, "n d"],
+    *,
+    power: float,
+    floor: float,
+    center: bool = False,
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+    """Return two views' embeddings as they are, with a gradient that late modes feel.
+
+    On the way back the gradient of each row is multiplied by (``|C|`` + floor I)^-power
+    with C the symmetrised cross-correlation of the two views. In the linear model that
+    is the same matrix from the left of dL/dW. A direction in which C is small, because
+    it is not learned yet, gets up to floor^-power times its gradient; one that is
+    learned keeps about its own. C may have negative eigenvalues, so we take moduli: a
+    small one is a direction not learned, whatever its sign. The loss is not touched.
+    Introduced in chapter 15.
+
+    Parameters
+    ----------
+    z, z_prime : (n, d)
+        Embeddings of the two views; under several processes those of the whole batch,
+        so that all multiply by one matrix.
+    power : float
+        0 changes nothing; 1/2 lets a mode above the floor grow at a constant speed
+        instead of exponentially; 1 is faster still.
+    floor : float
+        What counts as small. It bounds the gain, and with it the length of a step.
+    center : bool
+        Take C about each output's mean, in each view by itself; as the loss does.
+
+    Returns
+    -------
+    z, z_prime : (n, d)
+        The same numbers.
+
+    Raises
+    ------
+    ValueError
+        If `power` is negative, `floor` is not positive, or the shapes differ.
+    """
+    power = float(_check.nonnegative("power", power, ndim=0))
+    floor = float(_check.positive("floor", floor, ndim=0))
+    if z.ndim != 2 or z.shape != z_prime.shape:
+        raise ValueError(
+            "`z` and `z_prime` must be (n, d), row i with row i; got "
+            f"{tuple(z.shape)} and {tuple(z_prime.shape)}"
+        )
+    if power == 0:
+        return z, z_prime
+    # In float64, since a late mode drowns in float32; Apple's GPUs have none.
+    wide = torch.float32 if z.device.type == "mps" else torch.float64
+    with torch.no_grad():
+        a, b = z.to(wide), z_prime.to(wide)
+        if center:
+            a, b = a - a.mean(0), b - b.mean(0)
+        C = (a.T @ b + b.T @ a) / (2 * len(z))
+        # What is not finite stops the run elsewhere, in words; eigh would without.
+        values, vectors = torch.linalg.eigh(C.nan_to_num(0.0, 0.0, 0.0))
+        gain = (vectors * (values.abs() + floor) ** -power) @ vectors.T  # (d, d)
+    # autograd.Function.apply has no types of its own.
+    z = _Gain.apply(z, gain)  # type: ignore[no-untyped-call]
+    z_prime = _Gain.apply(z_prime, gain)  # type: ignore[no-untyped-call]
+    return z, z_prime
+
+
+class _Gain(torch.autograd.Function):
+    """The identity, whose backward multiplies by a matrix."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, gain: Tensor) -> Tensor:
+        ctx.save_for_backward(gain)
+        return z.view_as(z)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (gain,) = ctx.saved_tensors
+        return gradient @ gain.to(gradient), None
 
 
 def _centred(z: Tensor, n: int) -> Tensor:

@@ -35,9 +35,10 @@ MAY_IMPORT = {
     "record": {"_check"},
     "data": {"_check", "_fetch", "_folders", "_formats"},
     **{half: {"_check"} for half in ("_fetch", "_folders", "_formats")},
-    "dynamics": {*THEORY, "_modes", "_start", "_end"},
-    **{half: THEORY for half in ("_modes", "_start", "_end")},
-    "flow": THEORY,
+    "dynamics": {*THEORY, "_acceleration", "_modes", "_start", "_end"},
+    **{half: THEORY for half in ("_acceleration", "_modes", "_start", "_end")},
+    "flow": {*THEORY, "_accelerated_flow"},
+    "_accelerated_flow": THEORY,
     "kpca": {*THEORY, "_contrastive", "_factor", "_kernel_checks", "_krylov"},
     "_kernel_checks": {"_check"},
     "_contrastive": {*THEORY, "_factor", "_kernel_checks", "_krylov", "_modes"},
@@ -62,7 +63,9 @@ MAY_IMPORT = {
     "_guards": {"data", "_config", "_run"},
     "_descend": {"_check", "losses", "optim", "record"},
     "modes": THEORY,
-    "relatives": {*THEORY, "kernels"},
+    "relatives": {*THEORY, "kernels", "_deep_linear", "_words"},
+    "_deep_linear": {"_check", "record"},
+    "_words": {"_check"},
     "recipes": {*ROOMS} - {"__init__", "recipes", "plots", "widgets"},
     "_after_runs": {
         *("record", "spectra", "data", "views", "dynamics", "kernels", "kpca"),
@@ -110,7 +113,9 @@ LIGHT = {"_check", "spectra", "kernels", "record", "data", "dynamics", "flow", "
 LIGHT |= {"_fetch", "_folders", "_formats"}
 LIGHT |= {"_contrastive", "_factor", "_kernel_checks", "_krylov"}
 LIGHT |= {"modes", "relatives", "plots", "widgets"}
+LIGHT |= {"_deep_linear", "_words"}
 LIGHT |= {"_modes", "_start", "_end", "_kernel_entries", "_product"}
+LIGHT |= {"_acceleration", "_accelerated_flow"}
 
 
 def _imports(room: str) -> set[str]:

@@ -68,6 +68,32 @@ def test_each_step_is_plain_descent_on_the_batch_it_saw():
     np.testing.assert_allclose(run.covariance.t, 0.01 * np.arange(7), atol=1e-12)
 
 
+def test_a_preconditioned_step_is_descent_along_the_changed_gradient(monkeypatch):
+    """Written out for the linear net: (|C| + floor)^-power from the left of dL/dW."""
+    changed = small(lr=0.003, precondition=0.5, floor=0.03)
+    run = fit(changed, model=Tiny())
+
+    model, generator = Tiny(), torch.Generator().manual_seed(0)
+    batches = Batches(
+        IMAGES, views.RECIPES["strong"], 16, generator, torch.device("cpu")
+    )
+    values = []
+    for _ in range(7):
+        z, z_prime = (model(x) for x in batches.make(batches.draw()))
+        loss = losses.barlow_twins(z, z_prime, **{**losses.THEORY, "center": True})
+        values.append(float(loss.detach()))
+        c, U = np.linalg.eigh(moments(z, z_prime)[1].numpy())
+        P = torch.tensor(U * (np.abs(c) + 0.03) ** -0.5 @ U.T, dtype=torch.float32)
+        gradient = torch.autograd.grad(loss, model.layer.weight)[0]
+        with torch.no_grad():
+            model.layer.weight -= 0.003 * P @ gradient
+    np.testing.assert_allclose(run.covariance.loss, values, rtol=1e-4)
+    # By default nothing is multiplied: the plain run never comes by.
+    monkeypatch.delattr(optim, "precondition")
+    plain = fit(small(lr=0.003), model=Tiny()).covariance.loss
+    assert plain[0] == run.covariance.loss[0] and plain[-1] > 1.001 * values[-1]
+
+
 def test_the_rate_follows_gamma_of_the_kernel_as_it_is():
     """lr = rate / gamma_1 from the pairs of that very step, and again on schedule."""
     config = small(lr=None, rate=0.01, steps=8, refresh=3)
@@ -255,6 +281,8 @@ def test_a_collapse_is_told_from_a_start(as_a_user):
         ({"batch": 3, "pairs": 2}, "`batch` is 3, fewer pairs than `d` = 4"),
         ({"pairs": 17}, "`pairs` is 17, more than `batch` = 16"),
         ({"lr": -1.0}, "`lr` must be finite and positive"),
+        ({"precondition": -0.5}, "`precondition` must be zero or positive"),
+        ({"floor": 0.0}, "`floor` must be finite and positive"),
         ({"start": 0.0}, "`start` must be finite and positive"),
         ({"views": "strnog"}, "did you mean 'strong'"),
         ({"precision": "half"}, "`precision` is 'half'"),
