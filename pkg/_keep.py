@@ -21,6 +21,8 @@ METRICS = "metrics.jsonl"
 SHARE, SECONDS = 0.02, 2.0
 # More steps than were planned: a run may be made longer.
 MAY_DIFFER = ("steps",)
+# Named only by runs that use them: runs of before these fields go on as they are.
+PRECONDITIONER = ("precondition", "floor")
 
 
 class Keeper:
@@ -49,6 +51,7 @@ class Keeper:
         config = {
             k: asdict(v) if is_dataclass(v) and not isinstance(v, type) else v
             for k, v in vars(training.config).items()
+            if training.config.precondition or k not in PRECONDITIONER
         }
         config["images"] = fingerprint(pixels)
         self.about = checkpoint.describe(config, training.model)

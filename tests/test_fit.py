@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from pkg import losses, nets, optim, spectra, trainer, views
+from pkg import checkpoint, losses, nets, optim, spectra, trainer, views
 from pkg._batches import Batches
 from pkg._guards import fits_in_memory, refuse_a_lost_run
 from pkg.track import Tracker, moments
@@ -224,6 +224,22 @@ def test_a_run_may_be_made_longer(tmp_path):
     assert run.covariance.step.tolist() == list(range(10))
     planned = fit(small(steps=9)).covariance
     np.testing.assert_array_equal(run.covariance.eigenvalues, planned.eigenvalues)
+
+
+def test_a_checkpoint_names_the_preconditioner_only_where_there_is_one(tmp_path):
+    """Or no run of before there was one could be taken up again."""
+    fit(small(floor=0.5), checkpoint=tmp_path / "plain")
+    fit(small(precondition=0.5), checkpoint=tmp_path / "changed")
+    named = {}
+    for folder in ("plain", "changed"):
+        slot = (tmp_path / folder / checkpoint.SLOTS[0]).read_bytes()
+        header = json.loads(slot.partition(b"\n")[0])
+        named[folder] = header["about"]["configuration"]
+    assert named["changed"] == named["plain"] | {"precondition": 0.5, "floor": 0.01}
+    assert not {"precondition", "floor"} & named["plain"].keys()
+    assert fit(checkpoint=tmp_path / "plain", resume="must").finished
+    with pytest.raises(ValueError, match=r"precondition was absent, now 0\.5"):
+        fit(small(precondition=0.5), checkpoint=tmp_path / "plain")
 
 
 class Hungry(Tiny):
