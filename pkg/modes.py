@@ -10,9 +10,25 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from pkg import _check, spectra
+from pkg._meaning import Correlations, correlate, extremes, pictured, shades
+from pkg._probes import chance_cka, cka, knn_probe, labelled, linear_probe
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's "L"
-
+__all__ = [
+    "Correlations",
+    "Unfolded",
+    "chance_cka",
+    "cka",
+    "correlate",
+    "dimension",
+    "extremes",
+    "hits",
+    "knn_probe",
+    "linear_probe",
+    "pictured",
+    "separation",
+    "statistics",
+    "unfold",
+]
 
 # A direction has opened once the cloud is half as wide there as it ends in its widest
 # direction: a quarter of that variance.
@@ -165,20 +181,7 @@ def statistics(
     ----------
     Grey: ITU-R BT.601.
     """
-    images = np.asarray(images)
-    if (
-        images.dtype != np.uint8
-        or images.ndim != 4
-        or images.shape[3] != 3
-        or min(images.shape) < 1
-        or min(images.shape[1:3]) < 2
-    ):
-        raise ValueError(
-            "`images` must be uint8 of shape (n, height, width, 3), at least 2 by 2; "
-            f"got {images.dtype} {images.shape}. Use data.load(...).x"
-        )
-    pixels = images / 255.0
-    grey = pixels @ np.array(LUMA)  # (n, height, width)
+    pixels, grey = shades(images)  # (n, height, width, 3), (n, height, width)
     high, wide = (side // 2 for side in grey.shape[1:])
     flat = grey.reshape(len(grey), -1)
     contrast = flat.std(axis=1)
@@ -226,7 +229,7 @@ def separation(
     ----------
     The correlation ratio, Fisher's eta squared.
     """
-    points, labels = _labelled(points, labels)
+    points, labels = labelled("points", points, "labels", labels)
     names, which = np.unique(labels, return_inverse=True)
     if len(names) < 2:
         raise ValueError("`labels` holds one class only; there is nothing to separate")
@@ -260,19 +263,8 @@ def hits(points: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"]) -> flo
     ValueError
         If the lengths differ or `points` is not finite.
     """
-    points, labels = _labelled(points, labels)
+    points, labels = labelled("points", points, "labels", labels)
     squares = np.sum(points**2, axis=1)
     apart = squares[:, None] + squares - 2 * points @ points.T
     np.fill_diagonal(apart, np.inf)
     return float(np.mean(labels[apart.argmin(axis=1)] == labels))
-
-
-def _labelled(points: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    points = _check.finite("points", points, ndim=2)
-    labels = np.asarray(labels)
-    if labels.shape != (len(points),):
-        raise ValueError(
-            f"`labels` must be one a row of `points`; got shape {labels.shape} for "
-            f"{len(points)} rows"
-        )
-    return points, labels

@@ -171,7 +171,8 @@ def subspace_overlap(A: Float[np.ndarray, "m k"], B: Float[np.ndarray, "m l"]) -
 
     With orthonormal bases Q_A and Q_B the overlap is ||Q_A^T Q_B||_F^2 / min(k, l): the
     mean squared cosine of the principal angles. It is 1 when one space contains the
-    other and max(k, l) / m, on average, for random spaces. Introduced in chapter 2.
+    other and max(k, l) / m, on average, for random spaces; max(k, l) / (m - 1) where
+    all columns are centred, as embeddings are. Introduced in chapter 2.
 
     Parameters
     ----------

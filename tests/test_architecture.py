@@ -24,7 +24,8 @@ TRAINER = {
 TRAINER_HALVES = {"_batches", "_config", "_descend", "_guards", "_keep", "_run"}
 # Two edges are missing on purpose: `flow` does not see `dynamics`, since it exists to
 # disagree; `plots` and `widgets` receive results and compute nothing but the picture.
-WIDGETS = {"_figures", "_kernel_width", "_panel", "_push", "_training", "_unfolding"}
+WIDGETS = {"_figures", "_kernel_width", "_panel", "_push", "_race"}
+WIDGETS |= {"_training", "_unfolding"}
 MAY_IMPORT = {
     "__init__": set(),
     "_check": set(),
@@ -62,7 +63,8 @@ MAY_IMPORT = {
     "_keep": {"checkpoint", "distributed", "_guards", "_run"},
     "_guards": {"data", "_config", "_run"},
     "_descend": {"_check", "losses", "optim", "record"},
-    "modes": THEORY,
+    "modes": {*THEORY, "_meaning", "_probes"},
+    **{half: {"_check"} for half in ("_meaning", "_probes")},
     "relatives": {*THEORY, "kernels", "_deep_linear", "_words"},
     "_deep_linear": {"_check", "record"},
     "_words": {"_check"},
@@ -103,6 +105,7 @@ MAY_IMPORT = {
     "_figures": {"_check", "_compose"},
     **{half: {"_check", "_compose"} for half in ("_training", "_kernel_width")},
     "_push": {"_check", "_compose"},
+    "_race": {"_compose"},
     # It draws a run that is still going on, as the static figures do.
     "_panel": {"plots", "record"},
     "_unfolding": {"_check", "_compose", "record"},
@@ -113,7 +116,7 @@ LIGHT = {"_check", "spectra", "kernels", "record", "data", "dynamics", "flow", "
 LIGHT |= {"_fetch", "_folders", "_formats"}
 LIGHT |= {"_contrastive", "_factor", "_kernel_checks", "_krylov"}
 LIGHT |= {"modes", "relatives", "plots", "widgets"}
-LIGHT |= {"_deep_linear", "_words"}
+LIGHT |= {"_deep_linear", "_meaning", "_probes", "_words"}
 LIGHT |= {"_modes", "_start", "_end", "_kernel_entries", "_product"}
 LIGHT |= {"_acceleration", "_accelerated_flow"}
 
