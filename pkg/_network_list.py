@@ -13,7 +13,7 @@ from pkg._recipe import Recipe
 # How each loss climbs: views, start and rate suit the loss, and were piloted with seeds
 # that no record has. VICReg's hinge is rounded so far that its push hardly weakens
 # while a mode rises.
-_CLIMBS: dict[str, dict[str, Any]] = {
+CLIMBS: dict[str, dict[str, Any]] = {
     "barlow_twins": {"views": "strong", "start": 1e-7, "rate": 0.25},
     "simclr": {"views": "strong", "start": 1e-4, "rate": 0.28},
     "vicreg": {
@@ -33,7 +33,7 @@ def _cases(
 ) -> list[list[Any]]:
     """Every loss from its small start, from torch's own, and at five times the rate."""
     small, standard, fast = [], [], []
-    for method, how in _CLIMBS.items():
+    for method, how in CLIMBS.items():
         one = {"method": method, **how, **changes.get(method, {})}
         few = {"steps": steps["control"], "seeds": controls, "guard": False}
         small.append([f"{method}, small start", {**one, "steps": steps[method]}])
@@ -119,7 +119,7 @@ CLIMBING = (
                     "barlow_twins, small start",
                     {
                         "method": "barlow_twins",
-                        **_CLIMBS["barlow_twins"],
+                        **CLIMBS["barlow_twins"],
                         **_SHORTER["barlow_twins"],
                         "steps": 400,
                     },
@@ -163,6 +163,6 @@ CLIMBING = (
             elsewhere=on_cards,
             awaits="a GPU",
         )
-        for method, how in _CLIMBS.items()
+        for method, how in CLIMBS.items()
     ),
 )

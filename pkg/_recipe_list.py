@@ -4,6 +4,7 @@ A private half of ``pkg.recipes``, as are the functions that the entries call.
 """
 
 from pkg._after_runs import after_cost, after_training
+from pkg._meeting_list import MEETING
 from pkg._network_list import CLIMBING
 from pkg._rate_runs import overtaken_rate, rate_cost
 from pkg._recipe import Recipe
@@ -233,5 +234,6 @@ RECIPES = {
             },
         ),
         *CLIMBING,
+        *MEETING,
     )
 }
