@@ -11,14 +11,15 @@ The rooms, in the order in which values flow through them:
 ``flow``      the same model integrated numerically; the independent witness
 ``kpca``      contrastive kernel PCA: the same solution for any kernel
 ``ntk``       the neural tangent kernel of a torch module
-``optim``     learning rates from the kernel that moves
+``optim``     learning rates from the kernel that moves; a push for late modes
 ``track``     spectra of the embeddings, and a probe, while a network trains
 ``checkpoint``, ``distributed``   a run that survives a kill, and that many share
 ``trainer``   training of a network on pairs of views
 ``spectra``   conventions for eigenvalues and subspaces
 ``record``    ``Trajectory``, the one result type; the records that ship with the book
 ``recipes``   what made each record; ``python -m pkg.recipes list``
-``modes``     the axes in which an embedding opened, and what they mean
+``modes``     the axes in which an embedding opened, what they mean and are good for
+``relatives`` the same staircase elsewhere: regression, deep linear networks, words
 ``plots``     static figures
 ``widgets``   figures that move, with a kernel or without
 

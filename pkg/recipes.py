@@ -17,10 +17,7 @@ same command goes on where it was stopped.
 """
 
 import argparse
-import ast
 import datetime
-import functools
-import hashlib
 import os
 import platform
 import sys
@@ -32,7 +29,12 @@ from typing import Any
 
 from pkg import _check, data, record
 from pkg._after_runs import PREDICTORS, UNSEEN, after_training
+from pkg._choice_runs import KERNELS, chosen_modes
 from pkg._network_runs import network_staircases
+from pkg._principle_runs import PARTS, one_principle
+from pkg._principle_runs import PREDICTORS as PRINCIPLES
+from pkg._provenance import code_of
+from pkg._race_runs import race
 from pkg._rate_runs import overtaken_rate
 from pkg._recipe import Recipe
 from pkg._recipe_list import RECIPES
@@ -42,13 +44,17 @@ from pkg._wide_runs import wide_networks
 from pkg.record import Record
 
 __all__ = [
+    "KERNELS",
+    "PARTS",
     "PREDICTORS",
+    "PRINCIPLES",
     "RECIPES",
     "UNSEEN",
     "Recipe",
     "after_training",
     "augmentation_spectra",
     "check",
+    "chosen_modes",
     "dataset_spectra",
     "estimate",
     "get",
@@ -56,7 +62,9 @@ __all__ = [
     "main",
     "names",
     "network_staircases",
+    "one_principle",
     "overtaken_rate",
+    "race",
     "run",
     "wide_networks",
 ]
@@ -120,7 +128,7 @@ def run(
             )
         more["keep"] = Path(keep)
     # Before the run: a room that is edited meanwhile is not the one that made it.
-    code, started = _code(recipe), time.perf_counter()
+    code, started = code_of(recipe), time.perf_counter()
     runs, arrays, said = recipe.make(recipe.config, roots, progress=progress, **more)
     meta = {
         "config": dict(recipe.config),
@@ -230,68 +238,6 @@ def _given(
     return {name: folder for name, _, folder in pairs} or None
 
 
-def _code(recipe: Recipe) -> dict[str, str]:
-    """Hash the half that makes a record and every room that it reaches."""
-    half = recipe.make.__module__.removeprefix("pkg.")
-    rooms = [half]
-    for room in rooms:  # grows while it is read
-        reached = [n for file in _files(room) for n in _imports(file)]
-        rooms += [
-            n
-            for n in dict.fromkeys(reached)
-            if n not in ("record", *rooms) and not n.startswith("_")
-        ]
-    return {
-        room: hashlib.sha256(b"".join(_sources(room))).hexdigest()[:16]
-        for room in sorted(rooms)
-    }
-
-
-def _files(room: str) -> list[str]:
-    """Name a room and the private halves `_*.py` that it imports, in their order."""
-    found = [room]
-    for name in found:  # a half may import a half
-        found += [n for n in _imports(name) if n.startswith("_") and n not in found]
-    return found
-
-
-def _sources(room: str) -> list[bytes]:
-    """Return what a room computes: its code without comments and docstrings."""
-    return [_essence(_path(name).read_text(encoding="utf-8")) for name in _files(room)]
-
-
-@functools.cache
-def _essence(source: str) -> bytes:
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-            if isinstance(body[0].value, ast.Constant):
-                body[0] = ast.Pass()
-    return ast.dump(tree).encode()
-
-
-def _imports(room: str) -> list[str]:
-    """List the rooms that a room imports; the guards check numbers and decide none."""
-    found = _imported(_path(room).read_text(encoding="utf-8"))
-    return [n for n in found if n != "_check" and _path(n).exists()]
-
-
-@functools.cache
-def _imported(source: str) -> tuple[str, ...]:
-    found: list[str] = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module == "pkg":
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            found.append(node.module.removeprefix("pkg."))
-    return tuple(dict.fromkeys(found))
-
-
-def _path(room: str) -> Path:
-    return Path(__file__).parent / f"{room}.py"
-
-
 def _state(recipe: Recipe, folder: Path) -> str:
     if recipe.name not in record.names(folder):
         return f"awaits {recipe.awaits}" if recipe.awaits else "missing"
@@ -303,7 +249,7 @@ def _state(recipe: Recipe, folder: Path) -> str:
     changed = [k for k in config if meta["config"].get(k) != config[k]]
     if changed:
         return f"stale: {', '.join(changed)} changed"
-    now = _code(recipe)
+    now = code_of(recipe)
     rooms = [room for room in now if meta["code"].get(room) != now[room]]
     return f"older code: {', '.join(rooms)} changed since" if rooms else "fresh"
 

@@ -80,9 +80,25 @@ MAY_IMPORT = {
         *("_keep", "_guards"),
     },
     "_recipe": {"record"},
+    "_provenance": {"_recipe"},
+    "_other_networks": {"checkpoint", "data", "nets", "trainer", "_batches"},
+    "_principle_runs": {
+        *("data", "kernels", "kpca", "modes", "nets", "ntk", "record", "spectra"),
+        *("trainer", "views", "_network_cost", "_other_networks"),
+    },
+    "_choice_runs": {
+        *("data", "dynamics", "modes", "nets", "ntk", "record", "spectra", "trainer"),
+        *("views", "_network_cost", "_principle_runs"),
+    },
+    "_race_runs": {"data", "modes", "record", "spectra", "trainer", "_network_cost"},
+    "_meeting_list": {
+        *("_choice_runs", "_network_list", "_principle_runs", "_race_runs"),
+        "_recipe",
+    },
     "_network_list": {"_network_cost", "_network_runs", "_recipe"},
     "_recipe_list": {
         "_after_runs",
+        "_meeting_list",
         "_network_list",
         "_recipe",
         "_rate_runs",

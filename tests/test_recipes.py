@@ -7,7 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pkg import _spectra_runs, data, dynamics, flow, recipes, record, spectra, views
+from pkg import (
+    _provenance,
+    _spectra_runs,
+    data,
+    dynamics,
+    flow,
+    recipes,
+    record,
+    spectra,
+    views,
+)
 
 SMALL = {
     "data": "photos",
@@ -75,28 +85,28 @@ def test_thinning_keeps_first_crossings_to_a_percent(tiny):
 def test_a_room_is_hashed_with_its_private_halves():
     """Moving a formula into a half must not hide its changes from the records."""
     folder = Path(recipes.__file__).parent
-    sources = recipes._sources("dynamics")
+    sources = _provenance.sources_of("dynamics")
     for half in ("_modes", "_start"):
-        assert recipes._essence((folder / f"{half}.py").read_text()) in sources
-    assert recipes._essence((folder / "_check.py").read_text()) not in sources
+        assert _provenance.essence((folder / f"{half}.py").read_text()) in sources
+    assert _provenance.essence((folder / "_check.py").read_text()) not in sources
 
 
 def test_words_do_not_make_a_record_older_and_numbers_do():
     one = 'def f(x):\n    """Double."""\n    return 2 * x\n'
     told = 'def f(x):\n    """Twice as much."""\n\n    return 2 * x  # why\n'
-    assert recipes._essence(one) == recipes._essence(told)
-    assert recipes._essence(one) != recipes._essence(one.replace("2", "3"))
+    assert _provenance.essence(one) == _provenance.essence(told)
+    assert _provenance.essence(one) != _provenance.essence(one.replace("2", "3"))
 
 
 def test_rooms_reached_through_a_half_answer_too():
     """The rates' half takes images and views through the half of another record."""
-    code = recipes._code(recipes.get("followed-rate"))
+    code = _provenance.code_of(recipes.get("followed-rate"))
     assert {"data", "views", "nets", "optim", "trainer"} <= {*code}
 
 
 def test_a_record_answers_for_the_rooms_that_made_it_and_no_others():
     """A new recipe in the list leaves the records of the others fresh."""
-    code = recipes._code(recipes.get("staircase-photos"))
+    code = _provenance.code_of(recipes.get("staircase-photos"))
     assert {"_staircase_runs", "data", "views", "dynamics", "flow", "spectra"} == {
         *code
     }
@@ -149,7 +159,7 @@ def test_a_room_edited_during_a_run_did_not_make_the_record(small, monkeypatch):
 
     recipe = dataclasses.replace(small, make=make)
     monkeypatch.setattr(recipes, "RECIPES", {"tiny": recipe})
-    monkeypatch.setattr(recipes, "_code", lambda recipe: dict(state))
+    monkeypatch.setattr(recipes, "code_of", lambda recipe: dict(state))
     assert recipes.run("tiny", progress=False).meta["code"] == {"flow": "before"}
 
 

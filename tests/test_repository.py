@@ -129,10 +129,11 @@ def test_the_paper_is_cited_with_its_true_order_of_authors():
 
 
 def test_licences_travel_with_what_others_made():
-    """MathJax, axe-core and the photographs each keep theirs."""
+    """MathJax, axe-core, the photographs and the text each keep theirs."""
     assert "Apache License" in _text("book/assets/mathjax/LICENSE")
     assert "Mozilla Public License" in _text("tests/vendor/axe-core/LICENSE")
     assert (ROOT / "pkg" / "photos" / "ATTRIBUTION.md").exists()
+    assert (ROOT / "pkg" / "texts" / "ATTRIBUTION.md").exists()
     assert {"MIT License", "CC BY 4.0"} <= {
         words for words in ("MIT License", "CC BY 4.0") if words in _text("LICENSE")
     }
