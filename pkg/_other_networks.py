@@ -24,7 +24,7 @@ def others(
     steps: int,
     keep: Path,
     progress: bool,
-) -> dict[str, nn.Module]:
+) -> dict[str, nets.ResNet]:
     """Train the two neighbours of a seed, and return them beside an untrained net.
 
     Parameters
@@ -47,13 +47,13 @@ def others(
         "untrained", "supervised", "simsiam": networks whose ``features`` compare.
     """
     build = getattr(nets, config.encoder)
-    made: dict[str, nn.Module] = {}
+    made: dict[str, nets.ResNet] = {}
     for kind in ("untrained", "supervised", "simsiam"):
         generator = torch.Generator().manual_seed(seed)
         outputs = {"untrained": config.d, "supervised": len(images.classes)}
         net = build(outputs.get(kind, WIDTH), generator=generator, **config.options)
         if kind != "untrained":
-            head = _predictor(generator) if kind == "simsiam" else nn.Identity()
+            head = _predictor(generator) if kind == "simsiam" else nn.ModuleList()
             about = {"kind": kind, "seed": seed, "steps": steps}
             folder = keep / f"{kind}-{seed}"
             state = checkpoint.load(folder, about=checkpoint.describe(about, net))
@@ -72,8 +72,8 @@ def others(
 
 
 def _train(
-    net: nn.Module,
-    head: nn.Module,
+    net: nets.ResNet,
+    head: nn.ModuleList,
     config: trainer.TrainConfig,
     images: data.Images,
     generator: torch.Generator,
@@ -95,7 +95,7 @@ def _train(
     for _ in tqdm(range(steps), unit="step", disable=not progress):
         draw = batches.draw()
         z = net(torch.cat(batches.make(draw)))
-        if isinstance(head, nn.Identity):
+        if not len(head):
             loss = cross_entropy(z, labels[draw.rows].repeat(2))
         else:
             loss = _agreement(head, z)
@@ -104,7 +104,7 @@ def _train(
         optimizer.step()
 
 
-def _predictor(generator: torch.Generator) -> nn.Module:
+def _predictor(generator: torch.Generator) -> nn.ModuleList:
     """SimSiam's tail: a normalisation that ends the projector, and the predictor."""
     layers = nn.ModuleList(
         [

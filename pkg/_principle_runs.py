@@ -28,7 +28,7 @@ PREDICTORS = (
     *("kernel PCA, NTK at initialisation", "linear kernel", "untrained network"),
 )
 PARTS = ("first", "last", "single", "random", "untrained", "pixels")
-RANDOM = 10  # draws of k modes
+RANDOM = 3  # draws of k modes
 EDGE = 50  # images whose mean is shown for each end of a mode
 PAIRS_SEED, TEST_SEED = 1000, 0  # no seed of a run
 
@@ -89,26 +89,23 @@ def one_principle(
         seed=TEST_SEED,
         root=roots.get(config["data"]),
     )
-    rows, networks, said = [], [], ""
-    for number, (_, changes) in enumerate(config["cases"]):
-        for seed in config["seeds"]:
-            images = _images(config, roots, seed)
-            said = images.provenance.rsplit("; seed", 1)[0]
-            settings = trainer.TrainConfig(**config["train"], **changes, seed=seed)
-            run = trainer.fit(
-                settings,
-                images,
-                checkpoint=keep / f"{number}-{seed}",
-                device="cpu",
-                progress=progress,
-            )
-            row = {"case": number, "seed": seed, "run": run.cross}
-            row |= _by_modes(run, images, test) | _by_kernels(run, images, config)
-            rows.append(row)
-            networks.append(run.model)
+    runs = [
+        _train(config, roots, number, seed, keep, progress)
+        for number in range(len(config["cases"]))
+        for seed in config["seeds"]
+    ]
+    rows, said = [], ""
+    for i, run in enumerate(runs):
+        seed = run.config.seed
+        images = _images(config, roots, seed)
+        said = images.provenance.rsplit("; seed", 1)[0]
+        row = {"case": i // len(config["seeds"]), "seed": seed}
+        row |= _by_modes(run, images, test) | _by_kernels(run, images, config)
+        rows.append(row)
+    networks = [_network(run) for run in runs]
     arrays: dict[str, np.ndarray] = {}
     kept = [i for i, row in enumerate(rows) if row["seed"] in config["kernels"]]
-    for key in set(rows[0]) - {"run", "after", "before", "z_pairs"}:
+    for key in set(rows[0]) - {"after", "before", "z_pairs"}:
         arrays[key] = np.stack([row[key] for row in rows])
     for key in ("after", "before", "z_pairs"):
         arrays[key] = np.stack([np.float32(rows[i][key]) for i in kept])
@@ -116,10 +113,9 @@ def one_principle(
     arrays |= _side_by_side(config, roots, networks, test, keep, progress)
     arrays["y"] = test.y
     arrays["statistics"] = np.stack([*modes.statistics(test.x).values()])
-    runs = tuple(_thin(row["run"], 150) for row in rows)
     if scratch:
         scratch.cleanup()
-    return runs, arrays, said
+    return tuple(_thin(run.cross, 150) for run in runs), arrays, said
 
 
 def principle_cost(config: Mapping[str, Any]) -> tuple[float, float]:
@@ -127,6 +123,24 @@ def principle_cost(config: Mapping[str, Any]) -> tuple[float, float]:
     seconds, peak = step_cost(config)
     steps = steps_of(config) + 2 * len(config["seeds"]) * config["others"]
     return seconds * steps, peak + 1e9  # kernels, and the gradients behind them
+
+
+def _train(
+    config: Mapping[str, Any],
+    roots: Mapping[str, str | Path],
+    number: int,
+    seed: int,
+    keep: Path,
+    progress: bool,
+) -> trainer.Run:
+    changes = config["cases"][number][1]
+    return trainer.fit(
+        trainer.TrainConfig(**config["train"], **changes, seed=seed),
+        _images(config, roots, seed),
+        checkpoint=keep / f"{number}-{seed}",
+        device="cpu",
+        progress=progress,
+    )
 
 
 def _images(
@@ -188,7 +202,9 @@ def _by_modes(run: trainer.Run, images: data.Images, test: data.Images) -> Row:
         "opened": np.where(seen.opened < 0, -1, run.snapshots.step[seen.opened]),
         "points": np.float16(z_test),
         **answers,
-        "trunk": np.array([_trunk(net, images, test) for net in (run.model, fresh)]),
+        "trunk": np.array(
+            [_trunk(net, images, test) for net in (_network(run), fresh)]
+        ),
         "ends": np.round(ends).astype(np.uint8),
     }
 
@@ -199,7 +215,7 @@ def _by_kernels(
     """Hold the embedding of some pairs against everything that might know it."""
     both = pairs(images, run.config, config["pairs"])
     z = _centre(_numbers(run.model(both)))
-    readout, rest = kernel_parts(run.model, both)
+    readout, rest = kernel_parts(_network(run), both)
     fresh = untrained(run.config)
     features, others_at_first = kernel_parts(fresh, both)
     after, before = readout + rest, features + others_at_first
@@ -233,16 +249,16 @@ def _by_kernels(
 def _side_by_side(
     config: Mapping[str, Any],
     roots: Mapping[str, str | Path],
-    networks: list[nn.Module],
+    networks: list[nets.ResNet],
     test: data.Images,
     keep: Path,
     progress: bool,
 ) -> Row:
     """Compare all networks, and their neighbours, on the same test images."""
     first = trainer.TrainConfig(**config["train"], **config["cases"][0][1])
-    beside: list[nn.Module] = []
+    beside: list[nets.ResNet] = []
     scores = []
-    made: dict[str, list[nn.Module]] = {
+    made: dict[str, list[nets.ResNet]] = {
         "untrained": [],
         "supervised": [],
         "simsiam": [],
@@ -274,6 +290,11 @@ def _all_pairs(clouds: list[np.ndarray]) -> np.ndarray:
     return table
 
 
+def _network(run: trainer.Run) -> nets.ResNet:
+    assert isinstance(run.model, nets.ResNet)
+    return run.model
+
+
 def untrained(config: trainer.TrainConfig) -> nets.ResNet:
     """Build the network of a run as it was drawn, with torch's own readout."""
     build = getattr(nets, config.encoder)
@@ -289,7 +310,7 @@ def pairs(images: data.Images, config: trainer.TrainConfig, n: int) -> Tensor:
     return trainer.standardize(torch.cat([x, x_prime]))
 
 
-def kernel_parts(net: nn.Module, both: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def kernel_parts(net: nets.ResNet, both: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Compute the centred NTK in two parts: the readout's, and all other layers'."""
     features = _centre(_numbers(net.features(both)))
     net.fc.requires_grad_(False)
@@ -329,14 +350,14 @@ def embed(net: nn.Module, pixels: np.ndarray) -> np.ndarray:
         return np.concatenate([_numbers(net(part)) for part in x.split(500)])
 
 
-def features_of(net: nn.Module, pixels: np.ndarray) -> np.ndarray:
+def features_of(net: nets.ResNet, pixels: np.ndarray) -> np.ndarray:
     """Return what the readout reads of images at rest: (n, p) float64."""
     x = trainer.standardize(torch.tensor(pixels).permute(0, 3, 1, 2) / 255)
     with torch.no_grad():
         return np.concatenate([_numbers(net.features(part)) for part in x.split(500)])
 
 
-def _trunk(net: nn.Module, images: data.Images, test: data.Images) -> float:
+def _trunk(net: nets.ResNet, images: data.Images, test: data.Images) -> float:
     h, h_test = features_of(net, images.x), features_of(net, test.x)
     return float(modes.linear_probe(h, images.y, h_test, test.y))
 
