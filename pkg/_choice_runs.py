@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from pkg import data, dynamics, modes, nets, ntk, spectra, trainer, views
+from pkg._looks import pairs, untrained
 from pkg._network_cost import step_cost
-from pkg._principle_runs import pairs, untrained
 from pkg.record import Trajectory
 
 Made = tuple[tuple[Trajectory, ...], dict[str, np.ndarray], str]

@@ -50,6 +50,7 @@ MEETING = (
             ],
             "others": 600,
             "kernels": [40, 41, 42],
+            "cases_kept": [0, 1, 2],
             "seeds": _SEEDS,
         },
         roots=("cifar10-jpeg",),

@@ -4,16 +4,26 @@ A private half of ``pkg.recipes``.
 """
 
 import tempfile
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pkg import data, kernels, kpca, modes, nets, ntk, spectra, trainer, views
+from pkg import data, kernels, modes, nets, spectra, trainer
+from pkg._looks import (
+    centre,
+    centred,
+    embed,
+    features_of,
+    kernel_parts,
+    leading_modes,
+    network_of,
+    numbers,
+    pairs,
+    untrained,
+)
 from pkg._network_cost import step_cost, steps_of
 from pkg._other_networks import others
 from pkg.record import Trajectory
@@ -28,9 +38,8 @@ PREDICTORS = (
     *("kernel PCA, NTK at initialisation", "linear kernel", "untrained network"),
 )
 PARTS = ("first", "last", "single", "random", "untrained", "pixels")
-RANDOM = 3  # draws of k modes
 EDGE = 50  # images whose mean is shown for each end of a mode
-PAIRS_SEED, TEST_SEED = 1000, 0  # no seed of a run
+TEST_SEED = 0  # no seed of a run
 
 
 def one_principle(
@@ -73,8 +82,9 @@ def one_principle(
         untrained, supervised and of SimSiam, seed by seed: ``cka`` (networks,
         networks) of features, ``trunk_others``; of the runs and the untrained,
         ``cka_z`` of embeddings. Kernels of the kept seeds, as lower triangles:
-        ``after`` and ``before`` (kept runs, n (2n + 1)), ``kept`` their runs, and
-        ``z_pairs`` (kept runs, 2n, 8). ``y`` and ``statistics`` of the test images.
+        ``after`` (kept runs, n (2n + 1)), ``kept`` their runs, and ``z_pairs`` (kept
+        runs, 2n, 8); ``before`` (views and seeds, n (2n + 1)), at initialisation.
+        ``y`` and ``statistics`` of the test images.
     said : str
         Where the images came from.
     """
@@ -94,22 +104,41 @@ def one_principle(
         for number in range(len(config["cases"]))
         for seed in config["seeds"]
     ]
-    rows, said = [], ""
+    rows, plain, first, said = [], {}, {}, ""
     for i, run in enumerate(runs):
         seed = run.config.seed
         images = _images(config, roots, seed)
         said = images.provenance.rsplit("; seed", 1)[0]
         row = {"case": i // len(config["seeds"]), "seed": seed}
-        row |= _by_modes(run, images, test) | _by_kernels(run, images, config)
+        if seed not in plain:
+            fresh = untrained(run.config)
+            plain[seed] = _without_training(fresh, run.config.d, images, test)
+        row |= _by_modes(run, images, test, plain[seed])
+        both = pairs(images, run.config, config["pairs"])
+        at = (seed, run.config.views)  # the same pairs, and the same network at first
+        if at not in first:
+            first[at] = kernel_parts(untrained(run.config), both)
+        row |= _by_kernels(run, both, first[at])
         rows.append(row)
-    networks = [_network(run) for run in runs]
+    networks = [network_of(run) for run in runs]
     arrays: dict[str, np.ndarray] = {}
-    kept = [i for i, row in enumerate(rows) if row["seed"] in config["kernels"]]
-    for key in set(rows[0]) - {"after", "before", "z_pairs"}:
+    kept = [
+        i
+        for i, row in enumerate(rows)
+        if row["seed"] in config["kernels"] and row["case"] in config["cases_kept"]
+    ]
+    for key in set(rows[0]) - {"after", "z_pairs"}:
         arrays[key] = np.stack([row[key] for row in rows])
-    for key in ("after", "before", "z_pairs"):
+    for key in ("after", "z_pairs"):
         arrays[key] = np.stack([np.float32(rows[i][key]) for i in kept])
     arrays["kept"] = np.array(kept)
+    arrays["before"] = np.stack(
+        [
+            np.float32(_triangle(np.add(*first[seed, views])))
+            for views in dict.fromkeys(run.config.views for run in runs)
+            for seed in config["kernels"]
+        ]
+    )
     arrays |= _side_by_side(config, roots, networks, test, keep, progress)
     arrays["y"] = test.y
     arrays["statistics"] = np.stack([*modes.statistics(test.x).values()])
@@ -155,7 +184,37 @@ def _images(
     )
 
 
-def _by_modes(run: trainer.Run, images: data.Images, test: data.Images) -> Row:
+def _judges(
+    images: data.Images, test: data.Images
+) -> dict[str, Callable[[np.ndarray, np.ndarray, Any], float]]:
+    """Return both judges of chosen columns: fitted on `images`, asked about `test`."""
+
+    def probe(a: np.ndarray, b: np.ndarray, chosen: Any) -> float:
+        return modes.linear_probe(a[:, chosen], images.y, b[:, chosen], test.y)
+
+    def neighbours(a: np.ndarray, b: np.ndarray, chosen: Any) -> float:
+        return modes.knn_probe(a[:, chosen], images.y, b[:, chosen], test.y)
+
+    return {"probe": probe, "neighbours": neighbours}
+
+
+def _without_training(
+    fresh: nets.ResNet, d: int, images: data.Images, test: data.Images
+) -> Row:
+    """Judge what needs no training: an untrained network, and pixels."""
+    flat = [s.x.reshape(len(s.x), -1) / 255.0 for s in (images, test)]
+    plain = [embed(fresh, s.x) for s in (images, test)]
+    clouds = [_principal(a, b, d) for a, b in (plain, flat)]
+    row: Row = {
+        name: [[judge(*cloud, slice(k + 1)) for k in range(d)] for cloud in clouds]
+        for name, judge in _judges(images, test).items()
+    }
+    return {**row, "trunk": _trunk(fresh, images, test)}
+
+
+def _by_modes(
+    run: trainer.Run, images: data.Images, test: data.Images, beside: Row
+) -> Row:
     """Follow the modes from their birth, and ask what they are good for."""
     seen = modes.unfold(run.snapshots.z.astype(np.float64))
     d = len(seen.axes)
@@ -163,33 +222,18 @@ def _by_modes(run: trainer.Run, images: data.Images, test: data.Images) -> Row:
     middle = z.mean(axis=0)
     z, z_test = (z - middle) @ seen.axes, (z_test - middle) @ seen.axes
     generator = np.random.default_rng(run.config.seed)
-    subsets = [
-        [generator.choice(d, k + 1, replace=False) for _ in range(RANDOM)]
-        for k in range(d)
-    ]
-    flat, flat_test = (s.x.reshape(len(s.x), -1) / 255.0 for s in (images, test))
-    fresh = untrained(run.config)
-    plain, plain_test = embed(fresh, images.x), embed(fresh, test.x)
-    pixels = _principal(flat, flat_test, d)
-    plain, plain_test = _principal(plain, plain_test, d)
-    answers = {}
-    for name, judge in (("probe", modes.linear_probe), ("neighbours", _neighbours)):
-
-        def score(
-            a: np.ndarray, b: np.ndarray, columns: Any, judge: Any = judge
-        ) -> float:
-            return float(judge(a[:, columns], images.y, b[:, columns], test.y))
-
-        answers[name] = np.array(
-            [
-                [score(z, z_test, slice(k + 1)) for k in range(d)],
-                [score(z, z_test, slice(d - k - 1, d)) for k in range(d)],
-                [score(z, z_test, [k]) for k in range(d)],
-                [np.mean([score(z, z_test, s) for s in subsets[k]]) for k in range(d)],
-                [score(plain, plain_test, slice(k + 1)) for k in range(d)],
-                [score(*pixels, slice(k + 1)) for k in range(d)],
-            ]
-        )
+    subsets = [generator.choice(d, k + 1, replace=False) for k in range(d)]
+    columns = (
+        [slice(k + 1) for k in range(d)],
+        [slice(d - k - 1, d) for k in range(d)],
+        [[k] for k in range(d)],
+        subsets,
+    )
+    answers = {
+        name: [[judge(z, z_test, chosen) for chosen in part] for part in columns]
+        + beside[name]
+        for name, judge in _judges(images, test).items()
+    }
     order = np.argsort(z_test, axis=0)  # (test, d)
     ends = [
         [
@@ -201,24 +245,20 @@ def _by_modes(run: trainer.Run, images: data.Images, test: data.Images) -> Row:
     return {
         "opened": np.where(seen.opened < 0, -1, run.snapshots.step[seen.opened]),
         "points": np.float16(z_test),
-        **answers,
-        "trunk": np.array(
-            [_trunk(net, images, test) for net in (_network(run), fresh)]
-        ),
+        **{name: np.array(rows) for name, rows in answers.items()},
+        "trunk": np.array([_trunk(network_of(run), images, test), beside["trunk"]]),
         "ends": np.round(ends).astype(np.uint8),
     }
 
 
 def _by_kernels(
-    run: trainer.Run, images: data.Images, config: Mapping[str, Any]
+    run: trainer.Run, both: Tensor, first: tuple[np.ndarray, np.ndarray]
 ) -> Row:
     """Hold the embedding of some pairs against everything that might know it."""
-    both = pairs(images, run.config, config["pairs"])
-    z = _centre(_numbers(run.model(both)))
-    readout, rest = kernel_parts(_network(run), both)
+    z = centre(numbers(run.model(both)))
+    readout, rest = kernel_parts(network_of(run), both)
     fresh = untrained(run.config)
-    features, others_at_first = kernel_parts(fresh, both)
-    after, before = readout + rest, features + others_at_first
+    features, after, before = first[0], readout + rest, np.add(*first)
     d = z.shape[1]
     linear = both.flatten(1).double().numpy()
     spaces = [
@@ -230,7 +270,7 @@ def _by_kernels(
         leading_modes(features, d),
         spectra.top_eigenpairs(before, d)[1],
         leading_modes(centred(kernels.linear(linear)), d),
-        np.linalg.svd(_centre(_numbers(fresh(both))), full_matrices=False)[0],
+        np.linalg.svd(centre(numbers(fresh(both))), full_matrices=False)[0],
     ]
     return {
         "captured": np.array(
@@ -240,8 +280,7 @@ def _by_kernels(
             ]
         ),
         "readout": np.trace(readout) / np.trace(after),
-        "after": after[np.tril_indices(len(after))],
-        "before": before[np.tril_indices(len(before))],
+        "after": _triangle(after),
         "z_pairs": z,
     }
 
@@ -290,82 +329,13 @@ def _all_pairs(clouds: list[np.ndarray]) -> np.ndarray:
     return table
 
 
-def _network(run: trainer.Run) -> nets.ResNet:
-    assert isinstance(run.model, nets.ResNet)
-    return run.model
-
-
-def untrained(config: trainer.TrainConfig) -> nets.ResNet:
-    """Build the network of a run as it was drawn, with torch's own readout."""
-    build = getattr(nets, config.encoder)
-    generator = torch.Generator().manual_seed(config.seed)
-    network: nets.ResNet = build(config.d, generator=generator, **config.options)
-    return network
-
-
-def pairs(images: data.Images, config: trainer.TrainConfig, n: int) -> Tensor:
-    """Draw n pairs as the run sees them: (2n, 3, h, w), all x first."""
-    generator = torch.Generator().manual_seed(config.seed + PAIRS_SEED)
-    x, x_prime = views.pair(images.x[:n], config.recipe, generator=generator)
-    return trainer.standardize(torch.cat([x, x_prime]))
-
-
-def kernel_parts(net: nets.ResNet, both: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the centred NTK in two parts: the readout's, and all other layers'."""
-    features = _centre(_numbers(net.features(both)))
-    net.fc.requires_grad_(False)
-    try:
-        rest = centred(ntk.empirical(net, both))
-    finally:
-        net.fc.requires_grad_(True)
-    return features @ features.T, rest
-
-
-def leading_modes(K: np.ndarray, d: int) -> np.ndarray:
-    """Return the leading contrastive modes of a kernel of all views, (2n, d)."""
-    with warnings.catch_warnings():
-        # Small gaps are part of what is recorded.
-        warnings.filterwarnings("ignore", message="gamma_")
-        return kpca.fit(K, d).embeddings
-
-
-def centred(K: np.ndarray) -> np.ndarray:
-    """Centre a kernel view by view."""
-    return _centre(_centre(K).T)
-
-
-def _centre(rows: np.ndarray) -> np.ndarray:
-    halves = np.split(rows, 2)
-    return np.concatenate([half - half.mean(axis=0) for half in halves])
-
-
-def _numbers(z: Tensor) -> np.ndarray:
-    return z.detach().double().numpy()
-
-
-def embed(net: nn.Module, pixels: np.ndarray) -> np.ndarray:
-    """Embed images at rest, without augmentation: (n, d) float64."""
-    x = trainer.standardize(torch.tensor(pixels).permute(0, 3, 1, 2) / 255)
-    with torch.no_grad():
-        return np.concatenate([_numbers(net(part)) for part in x.split(500)])
-
-
-def features_of(net: nets.ResNet, pixels: np.ndarray) -> np.ndarray:
-    """Return what the readout reads of images at rest: (n, p) float64."""
-    x = trainer.standardize(torch.tensor(pixels).permute(0, 3, 1, 2) / 255)
-    with torch.no_grad():
-        return np.concatenate([_numbers(net.features(part)) for part in x.split(500)])
+def _triangle(K: np.ndarray) -> np.ndarray:
+    return K[np.tril_indices(len(K))]
 
 
 def _trunk(net: nets.ResNet, images: data.Images, test: data.Images) -> float:
     h, h_test = features_of(net, images.x), features_of(net, test.x)
     return float(modes.linear_probe(h, images.y, h_test, test.y))
-
-
-def _neighbours(
-    a: np.ndarray, labels: np.ndarray, b: np.ndarray, wanted: np.ndarray
-) -> float:
-    return float(modes.knn_probe(a, labels, b, wanted, neighbours=20))
 
 
 def _principal(a: np.ndarray, b: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:

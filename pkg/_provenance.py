@@ -43,6 +43,7 @@ def sources_of(room: str) -> list[bytes]:
 
 @functools.cache
 def essence(source: str) -> bytes:
+    """Return a source as a tree, without comments and docstrings."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)

@@ -82,13 +82,14 @@ MAY_IMPORT = {
     "_recipe": {"record"},
     "_provenance": {"_recipe"},
     "_other_networks": {"checkpoint", "data", "nets", "trainer", "_batches"},
+    "_looks": {"data", "kpca", "nets", "ntk", "trainer", "views"},
     "_principle_runs": {
-        *("data", "kernels", "kpca", "modes", "nets", "ntk", "record", "spectra"),
-        *("trainer", "views", "_network_cost", "_other_networks"),
+        *("data", "kernels", "modes", "nets", "record", "spectra", "trainer"),
+        *("_looks", "_network_cost", "_other_networks"),
     },
     "_choice_runs": {
         *("data", "dynamics", "modes", "nets", "ntk", "record", "spectra", "trainer"),
-        *("views", "_network_cost", "_principle_runs"),
+        *("views", "_network_cost", "_looks"),
     },
     "_race_runs": {"data", "modes", "record", "spectra", "trainer", "_network_cost"},
     "_meeting_list": {
