@@ -17,6 +17,7 @@ from pkg._figures import Losses, Minibatch
 from pkg._kernel_width import KernelWidth
 from pkg._panel import TrainingPanel
 from pkg._push import Push
+from pkg._race import Race
 from pkg._training import LivingNetwork
 from pkg._unfolding import Unfolding
 
@@ -26,6 +27,7 @@ __all__ = [
     "Losses",
     "Minibatch",
     "Push",
+    "Race",
     "SmallStart",
     "Staircase",
     "TrainingPanel",
