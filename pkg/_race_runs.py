@@ -52,7 +52,9 @@ def race(
         By run: ``case``, ``seed``; ``crossings`` (d,), the step at which each
         eigenvalue of C first reaches one half, infinite where none does; ``score``,
         ``score_any_start``, ``learned``, ``relapse``; ``probe`` (S,), the
-        accuracy of a linear probe on the embedding, at the steps ``probe_steps`` (S,).
+        accuracy of a linear probe on the embedding, at the steps ``probe_steps`` (S,);
+        ``variance`` (d,), like ``crossings``, but of the covariance of all views: an
+        embedding may be wide before its two views agree.
     said : str
         Where the images came from.
     """
@@ -81,7 +83,6 @@ def race(
             rows.append({"case": number, "seed": seed, **_judge(run, images, config)})
             runs.append(_thin(run.cross))
     arrays = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
-    arrays["probe_steps"] = arrays["probe_steps"][0]
     if scratch:
         scratch.cleanup()
     return tuple(runs), arrays, said
@@ -106,6 +107,7 @@ def _judge(
     ]
     return {
         "crossings": spectra.crossing_times(steps, run.cross.eigenvalues, HALF),
+        "variance": spectra.crossing_times(steps, run.covariance.eigenvalues, HALF),
         "score": found.score,
         "score_any_start": found.score_any_start,
         "learned": found.n_learned,
