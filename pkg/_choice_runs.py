@@ -17,6 +17,7 @@ from pkg import data, dynamics, modes, nets, ntk, spectra, trainer, views
 from pkg._looks import pairs, untrained
 from pkg._network_cost import step_cost
 from pkg.record import Trajectory
+from pkg.track import Snapshots
 
 Made = tuple[tuple[Trajectory, ...], dict[str, np.ndarray], str]
 
@@ -72,10 +73,35 @@ def chosen_modes(
     said : str
         Where the images came from.
     """
-    scratch = tempfile.TemporaryDirectory() if keep is None else None
-    keep = Path(scratch.name) if scratch else keep
-    assert keep is not None
-    recipes = [views.Recipe(**{**config["views"], **c}) for _, c in config["recipes"]]
+    with tempfile.TemporaryDirectory() as scratch:
+        return _all(config, roots, progress, keep or Path(scratch))
+
+
+def recipes_of(config: Mapping[str, Any]) -> list[views.Recipe]:
+    """Build the recipes of views that a configuration lists; JSON has no tuples."""
+    settings = [{**config["views"], **changes} for _, changes in config["recipes"]]
+    return [
+        views.Recipe(
+            **{k: tuple(v) if isinstance(v, list) else v for k, v in s.items()}
+        )
+        for s in settings
+    ]
+
+
+def choice_cost(config: Mapping[str, Any]) -> tuple[float, float]:
+    """Estimate seconds and peak bytes, by timing a step."""
+    seconds, peak = step_cost(config)
+    steps = sum(case["steps"] for _, case in config["cases"])
+    return seconds * steps * len(config["recipes"]) * len(config["seeds"]), peak + 1e9
+
+
+def _all(
+    config: Mapping[str, Any],
+    roots: Mapping[str, str | Path],
+    progress: bool,
+    keep: Path,
+) -> Made:
+    recipes = recipes_of(config)
     seeds = config["seeds"]
     table: dict[str, Any] = {}
     runs, said = [], ""
@@ -106,7 +132,12 @@ def chosen_modes(
             )
             if i == 0:
                 runs.append(_thin(run.covariance, 60))
-            seen = _observe(run, theory["reference"], theory["shapes"][:, b])
+            seen = _observe(
+                run.snapshots,
+                run.covariance,
+                theory["reference"],
+                theory["shapes"][:, b],
+            )
             for key, value in seen.items():
                 table.setdefault(key, {})[a, i, b] = value
     arrays = {
@@ -119,16 +150,7 @@ def chosen_modes(
         rows = rows.reshape(*map(len, whole), *rows.shape[1:])
         # (cases, seeds, recipes, kernels, ...) with the kernels second
         arrays[key] = rows if key == "observed_rank" else np.moveaxis(rows, 3, 1)
-    if scratch:
-        scratch.cleanup()
     return tuple(runs), arrays, said
-
-
-def choice_cost(config: Mapping[str, Any]) -> tuple[float, float]:
-    """Estimate seconds and peak bytes, by timing a step."""
-    seconds, peak = step_cost(config)
-    steps = sum(case["steps"] for _, case in config["cases"])
-    return seconds * steps * len(config["recipes"]) * len(config["seeds"]), peak + 1e9
 
 
 def _theory(
@@ -196,21 +218,22 @@ def _modes(both: np.ndarray, at_rest: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _observe(
-    run: trainer.Run, reference: np.ndarray, shapes: np.ndarray
+    snapshots: Snapshots,
+    covariance: Trajectory,
+    reference: np.ndarray,
+    shapes: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """When did the embedding hold each reference mode, and what did it open first?"""
-    z = run.snapshots.z.astype(np.float64)
+    z = snapshots.z.astype(np.float64)
     z = z - z.mean(axis=1, keepdims=True)  # (S, probe, d)
-    t = np.asarray(run.snapshots.t)
+    t = np.asarray(snapshots.t)
     level = np.linalg.eigvalsh(np.cov(z[-1].T))[-1]
     held = np.einsum("kpj,spd->skjd", reference, z)
     power = np.sum(held**2, axis=3) / z.shape[1] / level  # (S, kernels, 5)
     observed = [spectra.crossing_times(t, p, LEVEL) for p in power.swapaxes(0, 1)]
-    run_level = run.covariance.eigenvalues[-1, 0]
-    ranks = spectra.crossing_times(
-        run.covariance.t, run.covariance.eigenvalues / run_level, LEVEL
-    )
-    seen = modes.unfold(run.snapshots.z.astype(np.float64))
+    widest = covariance.eigenvalues[-1, 0]
+    ranks = spectra.crossing_times(covariance.t, covariance.eigenvalues / widest, LEVEL)
+    seen = modes.unfold(snapshots.z.astype(np.float64))
     many = min(3, int(np.sum(seen.opened >= 0)))
     at_birth = np.stack(
         [seen.points[seen.opened[j], :, j] for j in range(many)], axis=1

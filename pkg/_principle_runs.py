@@ -88,9 +88,23 @@ def one_principle(
     said : str
         Where the images came from.
     """
-    scratch = tempfile.TemporaryDirectory() if keep is None else None
-    keep = Path(scratch.name) if scratch else keep
-    assert keep is not None
+    with tempfile.TemporaryDirectory() as scratch:
+        return _all(config, roots, progress, keep or Path(scratch))
+
+
+def principle_cost(config: Mapping[str, Any]) -> tuple[float, float]:
+    """Estimate seconds and peak bytes on this machine, by timing a step."""
+    seconds, peak = step_cost(config)
+    steps = steps_of(config) + 2 * len(config["seeds"]) * config["others"]
+    return seconds * steps, peak + 1e9  # kernels, and the gradients behind them
+
+
+def _all(
+    config: Mapping[str, Any],
+    roots: Mapping[str, str | Path],
+    progress: bool,
+    keep: Path,
+) -> Made:
     test = data.load(
         config["data"],
         split="test",
@@ -142,16 +156,7 @@ def one_principle(
     arrays |= _side_by_side(config, roots, networks, test, keep, progress)
     arrays["y"] = test.y
     arrays["statistics"] = np.stack([*modes.statistics(test.x).values()])
-    if scratch:
-        scratch.cleanup()
     return tuple(_thin(run.cross, 150) for run in runs), arrays, said
-
-
-def principle_cost(config: Mapping[str, Any]) -> tuple[float, float]:
-    """Estimate seconds and peak bytes on this machine, by timing a step."""
-    seconds, peak = step_cost(config)
-    steps = steps_of(config) + 2 * len(config["seeds"]) * config["others"]
-    return seconds * steps, peak + 1e9  # kernels, and the gradients behind them
 
 
 def _train(

@@ -58,9 +58,22 @@ def race(
     said : str
         Where the images came from.
     """
-    scratch = tempfile.TemporaryDirectory() if keep is None else None
-    keep = Path(scratch.name) if scratch else keep
-    assert keep is not None
+    with tempfile.TemporaryDirectory() as scratch:
+        return _all(config, roots, progress, keep or Path(scratch))
+
+
+def race_cost(config: Mapping[str, Any]) -> tuple[float, float]:
+    """Estimate seconds and peak bytes, by timing a step."""
+    seconds, peak = step_cost(config)
+    return seconds * steps_of(config), peak
+
+
+def _all(
+    config: Mapping[str, Any],
+    roots: Mapping[str, str | Path],
+    progress: bool,
+    keep: Path,
+) -> Made:
     rows, runs, said = [], [], ""
     for number, (_, changes) in enumerate(config["cases"]):
         for seed in config["seeds"]:
@@ -83,15 +96,7 @@ def race(
             rows.append({"case": number, "seed": seed, **_judge(run, images, config)})
             runs.append(_thin(run.cross))
     arrays = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
-    if scratch:
-        scratch.cleanup()
     return tuple(runs), arrays, said
-
-
-def race_cost(config: Mapping[str, Any]) -> tuple[float, float]:
-    """Estimate seconds and peak bytes, by timing a step."""
-    seconds, peak = step_cost(config)
-    return seconds * steps_of(config), peak
 
 
 def _judge(

@@ -24,7 +24,7 @@ TRAINER = {
 TRAINER_HALVES = {"_batches", "_config", "_descend", "_guards", "_keep", "_run"}
 # Two edges are missing on purpose: `flow` does not see `dynamics`, since it exists to
 # disagree; `plots` and `widgets` receive results and compute nothing but the picture.
-WIDGETS = {"_figures", "_kernel_width", "_panel", "_push", "_race"}
+WIDGETS = {"_augmentations", "_figures", "_kernel_width", "_panel", "_push", "_race"}
 WIDGETS |= {"_training", "_unfolding"}
 MAY_IMPORT = {
     "__init__": set(),
@@ -88,8 +88,8 @@ MAY_IMPORT = {
         *("_looks", "_network_cost", "_other_networks"),
     },
     "_choice_runs": {
-        *("data", "dynamics", "modes", "nets", "ntk", "record", "spectra", "trainer"),
-        *("views", "_network_cost", "_looks"),
+        *("data", "dynamics", "modes", "nets", "ntk", "record", "spectra", "track"),
+        *("trainer", "views", "_network_cost", "_looks"),
     },
     "_race_runs": {"data", "modes", "record", "spectra", "trainer", "_network_cost"},
     "_meeting_list": {
@@ -99,6 +99,7 @@ MAY_IMPORT = {
     "_network_list": {"_network_cost", "_network_runs", "_recipe"},
     "_recipe_list": {
         "_after_runs",
+        "_grid_runs",
         "_meeting_list",
         "_network_list",
         "_recipe",
@@ -110,6 +111,7 @@ MAY_IMPORT = {
         "_wide_runs",
     },
     "_scale_runs": {"record", "data", "kernels", "kpca", "views"},
+    "_grid_runs": {"record", "data", "dynamics", "spectra", "views"},
     "_spectra_runs": {*THEORY, "data", "dynamics", "flow", "views"},
     "_staircase_runs": {*THEORY, "data", "dynamics", "flow", "views"},
     "_unfolding_runs": {"record", "data", "modes", "spectra", "trainer"},
@@ -122,6 +124,7 @@ MAY_IMPORT = {
     "_figures": {"_check", "_compose"},
     **{half: {"_check", "_compose"} for half in ("_training", "_kernel_width")},
     "_push": {"_check", "_compose"},
+    "_augmentations": {"_check", "_compose", "record"},
     "_race": {"_compose"},
     # It draws a run that is still going on, as the static figures do.
     "_panel": {"plots", "record"},
