@@ -79,13 +79,13 @@ def chosen_modes(
 
 def recipes_of(config: Mapping[str, Any]) -> list[views.Recipe]:
     """Build the recipes of views that a configuration lists; JSON has no tuples."""
-    settings = [{**config["views"], **changes} for _, changes in config["recipes"]]
-    return [
-        views.Recipe(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in s.items()}
-        )
-        for s in settings
-    ]
+    made = []
+    for _, changes in config["recipes"]:
+        settings: dict[str, Any] = {**config["views"], **changes}
+        for name in ("scale", "ratio"):
+            settings[name] = tuple(settings[name])
+        made.append(views.Recipe(**settings))
+    return made
 
 
 def choice_cost(config: Mapping[str, Any]) -> tuple[float, float]:

@@ -121,7 +121,7 @@ def test_simsiam_holds_its_target_still():
     np.testing.assert_array_equal(z.grad, np.zeros((12, 64)))
 
 
-WEAK = {"scale": [0.7, 1.0], "grey": 0.0}
+WEAK = {"scale": [0.7, 1.0], "ratio": [0.9, 1.1], "grey": 0.0}
 CHOICE = {
     **{"data": "photos", "n": 64, "size": 12, "pairs": 40, "dim": 64, "s0": 1e-3},
     **{"views": WEAK, "recipes": [["weak", {}], ["crops", {"scale": [0.1, 0.3]}]]},
