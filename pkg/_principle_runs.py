@@ -84,7 +84,7 @@ def one_principle(
         ``cka_z`` of embeddings. Kernels of the kept seeds, as lower triangles:
         ``after`` (kept runs, n (2n + 1)), ``kept`` their runs, and ``z_pairs`` (kept
         runs, 2n, 8); ``before`` (views and seeds, n (2n + 1)), at initialisation.
-        ``y`` and ``statistics`` of the test images.
+        ``y``, ``statistics`` and ``pictured`` (test, 5) of the test images.
     said : str
         Where the images came from.
     """
@@ -156,6 +156,7 @@ def _all(
     arrays |= _side_by_side(config, roots, networks, test, keep, progress)
     arrays["y"] = test.y
     arrays["statistics"] = np.stack([*modes.statistics(test.x).values()])
+    arrays["pictured"] = np.concatenate([*modes.pictured(test.x).values()], axis=1)
     return tuple(_thin(run.cross, 150) for run in runs), arrays, said
 
 

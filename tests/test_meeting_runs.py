@@ -59,6 +59,7 @@ def test_one_principle_holds_every_run_and_every_neighbour(principle):
     assert arrays["cka"].shape == (4 + 3 * 2, 4 + 3 * 2)
     assert arrays["cka_z"].shape == (4 + 2, 4 + 2)
     assert arrays["trunk_others"].shape == (3, 2)
+    assert arrays["pictured"].shape == (60, 5)
     assert arrays["ends"].shape == (4, 3, 2, 12, 12, 3)
     np.testing.assert_allclose(np.diag(arrays["cka"]), 1.0)
     for share in ("captured", "probe", "neighbours", "cka", "readout", "trunk"):
