@@ -4,6 +4,7 @@ A private half of ``pkg.recipes``, as are the functions that the entries call.
 """
 
 from pkg._after_runs import after_cost, after_training
+from pkg._grid_runs import augmentation_grid, grid_cost
 from pkg._meeting_list import MEETING
 from pkg._network_list import CLIMBING
 from pkg._rate_runs import overtaken_rate, rate_cost
@@ -24,6 +25,14 @@ _STAIRCASE = {
     "steps": 6000,
     "seeds": [10, 11, 12, 13, 14],
 }
+
+
+def _jitter(strength: float) -> dict[str, float]:
+    """Colour as SimCLR changes it, in four views of five."""
+    names = ("brightness", "contrast", "saturation")
+    share = 0.8 * strength
+    return {"jitter": 0.8, **dict.fromkeys(names, share), "hue": 0.2 * strength}
+
 
 _AFTER = {
     "views": "weak",
@@ -110,6 +119,59 @@ RECIPES = {
                 "top": 100,
                 "d": 10,
                 "seeds": [10, 11, 12, 13, 14],
+            },
+        ),
+        Recipe(
+            name="augmentation-grid",
+            summary="leading modes under every strength of four augmentations",
+            make=augmentation_grid,
+            cost=grid_cost,
+            config={
+                "data": "photos",
+                "n": 500,
+                "size": 16,
+                "pool": 2,
+                "bare": {"flip": 0.0},
+                # Lists, because JSON forgets the order of names. The smallest crops
+                # and the full strength of colour are SimCLR's.
+                "levels": [
+                    [
+                        "crop",
+                        [
+                            ["none", {"scale": [1.0, 1.0], "ratio": [1.0, 1.0]}],
+                            ["area from 0.6", {"scale": [0.6, 1.0]}],
+                            ["area from 0.3", {"scale": [0.3, 1.0]}],
+                            ["area from 0.08", {"scale": [0.08, 1.0]}],
+                        ],
+                    ],
+                    [
+                        "jitter",
+                        [
+                            ["none", {"jitter": 0.0}],
+                            ["a quarter", _jitter(0.25)],
+                            ["half", _jitter(0.5)],
+                            ["full", _jitter(1.0)],
+                        ],
+                    ],
+                    [
+                        "grey",
+                        [
+                            ["never", {"grey": 0.0}],
+                            ["1 view in 5", {"grey": 0.2}],
+                            ["every other view", {"grey": 0.5}],
+                        ],
+                    ],
+                    [
+                        "blur",
+                        [
+                            ["never", {"blur": 0.0}],
+                            ["every other view", {"blur": 0.5}],
+                            ["always", {"blur": 1.0}],
+                        ],
+                    ],
+                ],
+                "top": 8,
+                "seeds": [10, 11, 12],
             },
         ),
         Recipe(

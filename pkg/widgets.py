@@ -12,6 +12,7 @@ import anywidget
 import traitlets
 
 from pkg import _compose
+from pkg._augmentations import Augmentations
 from pkg._compose import Guarded, compose
 from pkg._figures import Losses, Minibatch
 from pkg._kernel_width import KernelWidth
@@ -22,6 +23,7 @@ from pkg._training import LivingNetwork
 from pkg._unfolding import Unfolding
 
 __all__ = [
+    "Augmentations",
     "KernelWidth",
     "LivingNetwork",
     "Losses",

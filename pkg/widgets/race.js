@@ -26,7 +26,7 @@ const FRAMES = Array.from({ length: 61 }, (_, k) => k / 60);
 
 function render(context) {
   const figure = mount(context, { traits: TRAITS, label: LABEL });
-  const view = { figure, scene: stage(figure.read()), changed: "" };
+  const view = { figure, scene: stage(figure.read()), changed: "", said: "" };
   const cursor = (step, done) => {
     // The right end of the axis is the end, whatever the axis becomes.
     figure.commit({ step: step >= 0.999 * view.scene.axis.high ? null : step }, done);
@@ -145,7 +145,9 @@ function drawAll(view) {
   drawChart(view.chart, scene, lanes[chosen]);
   view.table.draw(lanes.map((lane) => row(scene, lane)), chosen);
   put(figure.root, { "data-playing": view.player.playing() });
-  view.told.say(words(scene, view.changed));
+  const said = words(scene, view.changed);
+  if (said !== view.said) view.told.say(said);
+  view.said = said;
 }
 
 function laneOf(lane, now, d) {
