@@ -5,6 +5,7 @@ A private half of `pkg.modes`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -31,8 +32,8 @@ class Correlations:
     p : (properties, d)
         Share of shuffles that correlate at least as much as the images do.
     p_any : (properties, d)
-        Share of shuffles in which any mode does so with any property: `p` corrected
-        for asking so often.
+        Share of shuffles in which any mode follows any property as far beyond what is
+        usual for its number of columns: `p` corrected for asking so often.
     """
 
     names: tuple[str, ...]
@@ -93,6 +94,36 @@ def pictured(
     }
 
 
+def agreement(a: Float[np.ndarray, "n ..."], b: Float[np.ndarray, "n ..."]) -> float:
+    """Correlate a property of one view with that of the other view of the same image.
+
+    Of all functions of a view those become modes whose agreement is high and whose
+    spread among the network's features is wide. Introduced in chapter 14.
+
+    Parameters
+    ----------
+    a, b : (n,) or (n, k), of one shape
+        The property of the first and of the second view, row i of image i; k columns
+        count as one vector.
+
+    Returns
+    -------
+    float
+        -1 to 1; 0 where one has no spread.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or a number is not finite.
+    """
+    a, b = (_check.finite(name, v) for name, v in (("a", a), ("b", b)))
+    if a.shape != b.shape:
+        raise ValueError(f"`a` and `b` must have one shape; got {a.shape}, {b.shape}")
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    size = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(np.sum(a * b)) / size if size > 0 else 0.0
+
+
 def correlate(
     points: Float[np.ndarray, "n d"],
     properties: Mapping[str, np.ndarray],
@@ -143,21 +174,22 @@ def correlate(
     bases, unit, n = [_basis(x) for x in columns], _unit(points), len(points)
     r = _table(bases, unit)
     again, chance = np.empty((draws, *r.shape)), np.empty((draws, *r.shape))
-    for k in range(draws):
+    for i in range(draws):
         drawn = rng.integers(n, size=n)
-        again[k] = _table([_basis(x[drawn]) for x in columns], _unit(points[drawn]))
-        chance[k] = np.abs(_table(bases, unit[rng.permutation(n)]))
+        again[i] = _table([_basis(x[drawn]) for x in columns], _unit(points[drawn]))
+        chance[i] = np.abs(_table(bases, unit[rng.permutation(n)]))
     low, high = np.quantile(again, [0.025, 0.975], axis=0)
     # Equal by symmetry is no evidence, whatever the last digit says.
     size = np.abs(r) * (1 - 1e-9)
-    most = chance.max(axis=(1, 2))[:, None, None]
+    k = np.array([max(basis.shape[1], 1) for basis in bases])[:, None]
+    most = _score(chance, k, n).max(axis=(1, 2))[:, None, None]
     return Correlations(
         names=tuple(properties),
         r=r,
         low=low,
         high=high,
         p=(1 + np.sum(chance >= size, axis=0)) / (draws + 1),
-        p_any=(1 + np.sum(most >= size, axis=0)) / (draws + 1),
+        p_any=(1 + np.sum(most >= _score(size, k, n), axis=0)) / (draws + 1),
     )
 
 
@@ -192,6 +224,55 @@ def extremes(
         np.argsort(values, kind="stable")[:k],
         np.argsort(-values, kind="stable")[:k],
     )
+
+
+def same_order(
+    predicted: Float[np.ndarray, "seeds n"], measured: Float[np.ndarray, "seeds n"]
+) -> tuple[float, float]:
+    """Measure whether predicted times come in the order of measured ones.
+
+    Spearman's rank correlation over n cases, the median over seeds. Its null is
+    exact: if cases meant nothing, any assignment of the measured times to the cases,
+    the same for all seeds, would be as likely, and all n! of them are tried.
+    Introduced in chapter 14.
+
+    Parameters
+    ----------
+    predicted, measured : (seeds, n)
+        Times. Those that never come are ``inf`` and share the last rank. A row of equal
+        times has no order and correlates 0.
+
+    Returns
+    -------
+    rho : float
+        -1 to 1.
+    p : float
+        Share of the assignments that do at least as well, from 1 / n! to 1.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, a time is not a number, or n is not 2 to 8: beyond that
+        draw assignments at random instead.
+    """
+    from scipy import stats
+
+    one, other = np.asarray(predicted, float), np.asarray(measured, float)
+    if one.ndim != 2 or one.shape != other.shape or not 2 <= one.shape[1] <= 8:
+        raise ValueError(
+            "`predicted` and `measured` must be (seeds, n) of one shape, with n from 2 "
+            f"to 8; got {one.shape} and {other.shape}"
+        )
+    for name, times in (("predicted", one), ("measured", other)):
+        if np.isnan(times).any():
+            raise ValueError(
+                f"`{name}` holds NaN; write inf for a time that never comes"
+            )
+    one, other = (_unit(stats.rankdata(x, axis=1).T).T for x in (one, other))
+    orders = np.array([*permutations(range(one.shape[1]))])  # (n!, n)
+    null = np.median(np.einsum("son,sn->so", other[:, orders], one), axis=0)
+    rho = float(np.median(np.sum(one * other, axis=1)))
+    return rho, float(np.mean(null >= rho - 1e-9))
 
 
 def shades(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -243,6 +324,17 @@ def _table(bases: list[np.ndarray], points: np.ndarray) -> np.ndarray:
         shared = basis.T @ points  # (k, d)
         rows.append(shared[0] if len(shared) == 1 else np.linalg.norm(shared, axis=0))
     return np.minimum(np.stack(rows), 1.0)
+
+
+def _score(r: np.ndarray, k: np.ndarray, n: int) -> np.ndarray:
+    """Bring correlations with k columns to one scale: a normal score, about.
+
+    By chance (n - 1) r^2 is chi-squared with k degrees of freedom; its cube root is
+    nearly normal. Unscaled, a property of many columns would drown all others. Wilson
+    and Hilferty, PNAS 17 (1931).
+    """
+    spread = 2 / (9 * k)
+    return np.asarray((np.cbrt((n - 1) * r**2 / k) - 1 + spread) / np.sqrt(spread))
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

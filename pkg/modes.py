@@ -10,12 +10,21 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from pkg import _check, spectra
-from pkg._meaning import Correlations, correlate, extremes, pictured, shades
+from pkg._meaning import (
+    Correlations,
+    agreement,
+    correlate,
+    extremes,
+    pictured,
+    same_order,
+    shades,
+)
 from pkg._probes import chance_cka, cka, knn_probe, labelled, linear_probe
 
 __all__ = [
     "Correlations",
     "Unfolded",
+    "agreement",
     "chance_cka",
     "cka",
     "correlate",
@@ -25,6 +34,7 @@ __all__ = [
     "knn_probe",
     "linear_probe",
     "pictured",
+    "same_order",
     "separation",
     "statistics",
     "unfold",

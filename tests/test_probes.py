@@ -190,6 +190,18 @@ def test_what_is_there_is_found_and_what_is_not_is_not(rng):
     assert found.p_any[others].min() > 0.05
 
 
+def test_a_property_of_many_columns_does_not_drown_the_others(rng):
+    """Fifty classes of nothing reach 0.6 with any mode; one column rarely has 0.5."""
+    points = rng.standard_normal((150, 2))
+    given = {
+        "one": points[:, 0] + 1.5 * rng.standard_normal(150),
+        "many": np.arange(150) % 50,
+    }
+    found = modes.correlate(points, given, draws=200, rng=rng)
+    assert found.r[1].min() > found.r[0, 0] > 0.4
+    assert found.p_any[0, 0] == 1 / 201 and found.p_any[1].min() > 0.05
+
+
 def test_the_interval_is_as_wide_as_it_says(rng):
     """For Gaussians the arctanh of r has a standard deviation of 1/sqrt(n - 3)."""
     x = rng.standard_normal((2000, 2))
@@ -232,6 +244,45 @@ def test_extremes_are_the_outermost_images():
     assert low.tolist() == [1, 3] and high.tolist() == [2, 4]
 
 
+def test_agreement_of_a_mirrored_property_is_the_square_of_its_mean_sign(rng):
+    """Each view flips the sign with probability q, by itself: (1 - 2 q)^2 is left."""
+    value = rng.standard_normal(40_000)
+    one, two = (value * np.where(rng.random(40_000) < 0.2, -1, 1) for _ in "ab")
+    assert modes.agreement(one, two) == pytest.approx(0.36, abs=0.02)
+    assert modes.agreement(one, one + 3) == pytest.approx(1)
+    both = np.stack([one, 2 * value], axis=1), np.stack([two, 2 * value], axis=1)
+    assert modes.agreement(*both) == pytest.approx((0.36 + 4) / 5, abs=0.02)
+    assert modes.agreement(one, 0 * one) == 0
+
+
+def test_order_of_one_seed_is_spearman_with_its_exact_null(rng):
+    """SciPy's permutation test tries the same assignments by itself."""
+    from scipy import stats
+
+    a, b = rng.standard_normal((2, 6))
+    b += 0.7 * a
+    rho, p = modes.same_order(a[None], b[None])
+    assert rho == pytest.approx(stats.spearmanr(a, b).statistic, abs=1e-12)
+    exact = stats.permutation_test(
+        (b,),
+        lambda y: stats.spearmanr(a, y).statistic,
+        permutation_type="pairings",
+        n_resamples=np.inf,
+        alternative="greater",
+    )
+    assert p == pytest.approx(exact.pvalue, abs=1e-12)
+
+
+def test_order_counts_ranks_alone_and_never_is_last(rng):
+    times = rng.random((5, 8))
+    assert modes.same_order(times, np.exp(times)) == (pytest.approx(1), 1 / 40320)
+    assert modes.same_order(times, -times)[0] == pytest.approx(-1)
+    last = np.argmax(times, axis=1)[:, None] == np.arange(8)
+    never = np.where(last, np.inf, times)
+    assert modes.same_order(times, never)[0] == pytest.approx(1)
+    assert modes.same_order(times, np.full((5, 8), np.inf)) == (0, 1)
+
+
 X = np.random.default_rng(0).standard_normal((9, 4))
 Y = np.arange(9) % 2
 IMAGES = np.zeros((9, 4, 4, 3), np.uint8)
@@ -271,6 +322,11 @@ def correlate(properties, points=X):
         (lambda: correlate({"a": 0 * Y}), r"`properties\['a'\]` holds one class only"),
         (lambda: correlate({"a": X[:, 0] / 0}), r"`properties\['a'\]` must be finite"),
         (lambda: correlate({"a": Y}, X * np.nan), r"`points` must be finite"),
+        (lambda: modes.agreement(X, X[1:]), r"`a` and `b` must have one shape"),
+        (lambda: modes.agreement(X, X * np.inf), r"`b` must be finite"),
+        (lambda: modes.same_order(X, X[1:]), r"`predicted` and `measured` must be"),
+        (lambda: modes.same_order(X.T, X.T), r"n from 2 to 8; got \(4, 9\)"),
+        (lambda: modes.same_order(X, X * np.nan), r"`measured` holds NaN"),
         (lambda: modes.extremes(X[:, 0], 5), r"`k` must be between 1 and 4"),
         (lambda: modes.extremes(X, 1), r"`values` must have 1 axes"),
     ],
