@@ -38,10 +38,10 @@ def candidates() -> np.ndarray:
 
 
 def left(setting: np.ndarray) -> np.ndarray:
-    """Eigenvalues of the twelve: a crop eats waves, grey eats colour, jitter all."""
+    """Eigenvalues of the twelve: a crop eats waves, grey one colour, jitter all."""
     crop, jitter, grey, blur = setting
     waves = np.tile([1.0, 0.9**crop, 0.8**crop, 0.4**crop * 0.5**blur], 3)
-    colour = np.repeat([1.0, 0.5**grey, 0.5**grey], 4)
+    colour = np.repeat([1.0, 0.5**grey, 1.0], 4)
     return 40 * 0.7 ** np.arange(12) * waves * colour * 0.9**jitter
 
 
@@ -174,7 +174,7 @@ def test_the_sentence_tells_fates(shown, tmp_path):
         "Jitter: jitter 2. Against the setting before, all 8 modes keep"
     )
     assert "the leading spaces share 100 %" in same
-    # Two levels of grey: colours move down, waves up, and some leave.
+    # Two levels of grey: one colour sinks below the other, and some of it leaves.
     scene = scene_of(tmp_path, shown, past, grey=2)
     gone = [str(i + 1) for i in range(TOP) if i not in scene["was"]]
     assert re.search(f"old modes? {gone[0]}.* gone or mixed", scene["words"])
