@@ -199,7 +199,7 @@ def test_check_tells_stale_older_and_missing_apart(small, tmp_path, monkeypatch)
     record.save(recipes.run("tiny", progress=False), tmp_path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(recipes, "_code", lambda _: {"data": "new", "views": "new"})
+        patch.setattr(recipes, "code_of", lambda _: {"data": "new", "views": "new"})
         assert (
             recipes.check(tmp_path)["tiny"] == "older code: data, views changed since"
         )
