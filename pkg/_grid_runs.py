@@ -56,7 +56,7 @@ def augmentation_grid(
 
     counts = [range(len(levels)) for _, levels in config["levels"]]
     settings = list(itertools.product(*counts))
-    gammas, modes = [], []
+    gammas, modes = [], []  # type: ignore[var-annotated]
     for seed in config["seeds"]:
         images = data.load(
             config["data"],
