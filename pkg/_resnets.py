@@ -308,7 +308,7 @@ def demo(
     A 3x3 stem with stride 2, three stages of one block with 16, 32 and 64 channels,
     features averaged over each quarter of the image: 77 thousand weights and 256 d in
     the readout. Every operation in it is deterministic on CUDA too. Introduced in
-    chapter 11.
+    chapter 13.
 
     Parameters
     ----------
