@@ -56,7 +56,8 @@ def augmentation_grid(
 
     counts = [range(len(levels)) for _, levels in config["levels"]]
     settings = list(itertools.product(*counts))
-    gammas, modes = [], []  # type: ignore[var-annotated]
+    gammas: list[list[np.ndarray]] = []
+    modes: list[np.ndarray] = []
     for seed in config["seeds"]:
         images = data.load(
             config["data"],
@@ -96,7 +97,9 @@ def _recipe(config: Mapping[str, Any], setting: tuple[int, ...]) -> views.Recipe
     fields = dict(config["bare"])
     for (_, levels), level in zip(config["levels"], setting, strict=True):
         fields |= levels[level][1]
-    return views.Recipe(**fields)
+    # JSON has no tuples.
+    spans = {k: tuple(v) for k, v in fields.items() if isinstance(v, list)}
+    return views.Recipe(**{**fields, **spans})
 
 
 def _leading(
