@@ -149,12 +149,12 @@ def whitened(
         Weights at time 0, with linearly independent rows.
     Gamma : (m, m)
         Positive definite cross-correlation. With a negative eigenvalue Gamma^{-1}
-        would run away along it, and ``|Gamma|``^{-1} has no such solution.
+        would run away along it, and the inverse of abs(Gamma) has no such solution.
 
     Returns
     -------
     Trajectory
-        Eigenvalues of C, sorted, and ||C - I||_F^2; the weights are those at ``t[-1]``.
+        Eigenvalues of C, sorted, and the squared distance of C from I; the weights are those at ``t[-1]``.
 
     Raises
     ------
