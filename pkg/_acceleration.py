@@ -154,7 +154,8 @@ def whitened(
     Returns
     -------
     Trajectory
-        Eigenvalues of C, sorted, and the squared distance of C from I; the weights are those at ``t[-1]``.
+        Eigenvalues of C, sorted, and the squared distance of C from I; the weights
+        are those at ``t[-1]``.
 
     Raises
     ------
