@@ -46,13 +46,14 @@ def test_closed_form_agrees_with_integrating_the_matrix_flow(problem):
     numeric = flow.integrate(W0, Gamma, t)
 
     ranked = np.sort(exact.eigenvalues)[:, ::-1]
-    # The integrator reaches some 5e-9 with its defaults.
-    np.testing.assert_allclose(numeric.eigenvalues, ranked, rtol=0, atol=1e-8)
+    # The integrator reaches some 5e-9 with its defaults; 2e-7 where a fast mode
+    # (gamma = 2) has come to rest, and steps grow until they are barely stable.
+    np.testing.assert_allclose(numeric.eigenvalues, ranked, rtol=0, atol=1e-6)
     # A start beyond one makes the loss large; it is held relative to its size.
     np.testing.assert_allclose(numeric.loss, exact.loss, rtol=1e-8, atol=1e-8)
     s = np.linalg.svd(numeric.weights, compute_uv=False)
     formula = np.sort(dynamics.singular_values(t, gammas[:d], s0)[-1])[::-1]
-    np.testing.assert_allclose(s, formula, atol=1e-8)
+    np.testing.assert_allclose(s, formula, atol=1e-6)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
