@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from pkg import data, dynamics, modes, nets, ntk, spectra, trainer, views
+from pkg._after_runs import thin
 from pkg._looks import pairs, untrained
 from pkg._network_cost import step_cost
 from pkg.record import Trajectory
@@ -131,7 +132,7 @@ def _all(
                 progress=progress,
             )
             if i == 0:
-                runs.append(_thin(run.covariance, 60))
+                runs.append(thin(run.covariance, 60))
             seen = _observe(
                 run.snapshots,
                 run.covariance,
@@ -244,15 +245,3 @@ def _observe(
         "observed_rank": ranks[:MODES],
         "overlap": np.array(overlap),
     }
-
-
-def _thin(run: Trajectory, points: int) -> Trajectory:
-    assert run.step is not None
-    chosen = np.unique(np.linspace(0, len(run.t) - 1, points).round().astype(int))
-    return replace(
-        run,
-        t=run.t[chosen],
-        step=run.step[chosen],
-        loss=run.loss[chosen],
-        eigenvalues=run.eigenvalues[chosen],
-    )

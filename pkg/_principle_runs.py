@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from pkg import data, kernels, modes, nets, spectra, trainer
+from pkg._after_runs import thin
 from pkg._looks import (
     centre,
     centred,
@@ -157,7 +158,7 @@ def _all(
     arrays["y"] = test.y
     arrays["statistics"] = np.stack([*modes.statistics(test.x).values()])
     arrays["pictured"] = np.concatenate([*modes.pictured(test.x).values()], axis=1)
-    return tuple(_thin(run.cross, 150) for run in runs), arrays, said
+    return tuple(thin(run.cross, 150) for run in runs), arrays, said
 
 
 def _train(
@@ -348,17 +349,3 @@ def _principal(a: np.ndarray, b: np.ndarray, d: int) -> tuple[np.ndarray, np.nda
     middle = a.mean(axis=0)
     directions = spectra.top_eigenpairs(np.cov(a.T), d)[1]
     return (a - middle) @ directions, (b - middle) @ directions
-
-
-def _thin(run: Trajectory, points: int) -> Trajectory:
-    assert run.step is not None
-    chosen = np.unique(np.linspace(0, len(run.t) - 1, points).round().astype(int))
-    return Trajectory(
-        t=run.t[chosen],
-        step=run.step[chosen],
-        loss=run.loss[chosen],
-        eigenvalues=run.eigenvalues[chosen],
-        order=run.order,
-        matrix=run.matrix,
-        source=run.source,
-    )

@@ -85,11 +85,11 @@ MAY_IMPORT = {
     "_looks": {"data", "kpca", "nets", "ntk", "trainer", "views"},
     "_principle_runs": {
         *("data", "kernels", "modes", "nets", "record", "spectra", "trainer"),
-        *("_looks", "_network_cost", "_other_networks"),
+        *("_after_runs", "_looks", "_network_cost", "_other_networks"),
     },
     "_choice_runs": {
         *("data", "dynamics", "modes", "nets", "ntk", "record", "spectra", "track"),
-        *("trainer", "views", "_network_cost", "_looks"),
+        *("trainer", "views", "_after_runs", "_network_cost", "_looks"),
     },
     "_race_runs": {"data", "modes", "record", "spectra", "trainer", "_network_cost"},
     "_meeting_list": {
