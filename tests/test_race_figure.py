@@ -224,17 +224,18 @@ def test_the_sentence_compares_the_chosen_run_with_plain():
 @pytest.mark.parametrize(
     "changed, says",
     [
-        ("s0", "Start s₀ = 10⁻³. To learn"),
+        ("s0", "Start s₀ = 10⁻³. "),
         ("decay", "Eigenvalues fall as j to the power −1.00. "),  # noqa: RUF001
         ("share", "Rate at 0.80 of the limit. "),
         ("floor", "Floor 0.010. "),
         ("ridge", "Ridge 0.100. "),
         ("seed", "Draw 1. "),
-        ("d", "To learn 6 modes"),
+        ("d", ""),
     ],
 )
 def test_the_sentence_begins_with_what_was_changed(changed, says):
-    assert words(race(), changed).startswith(says)
+    assert words(race(), changed).startswith(says + "To learn 6 modes, ")
+    assert words(race(step=9.7), changed).startswith(says + "After 9 steps, of 6 modes")
 
 
 def test_the_sentence_counts_at_the_cursor():
@@ -246,6 +247,12 @@ def test_the_sentence_counts_at_the_cursor():
         for lane in scene["lanes"].values()
     }
     assert all(f"{name} {count}" in said for name, count in counts.items())
+
+
+def test_before_descent_has_come_to_the_cursor_the_sentence_says_so():
+    [scene] = node(STORY, ["stage", STATE | {"step": 9.7}])
+    [said] = node(STORY, ["words", scene, "ridge"])
+    assert said == "Ridge 0.100. The descents have not yet come to 9 steps."
 
 
 def test_before_descent_has_begun_the_sentence_tells_the_flow():

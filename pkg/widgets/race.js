@@ -30,6 +30,7 @@ function render(context) {
   const cursor = (step, done) => {
     // The right end of the axis is the end, whatever the axis becomes.
     figure.commit({ step: step >= 0.999 * view.scene.axis.high ? null : step }, done);
+    view.changed = "";
     moveCursor(view);
   };
   const byHand = (step, done) => {

@@ -118,23 +118,29 @@ export function row(scene, { name, predicted, run }) {
 }
 
 /**
- * The sentence: all runs at the cursor, or the chosen one against plain.
+ * The sentence: what was changed, then all runs at the cursor, or the chosen one against plain.
  *
  * @param {Object} scene As `stage` returns it, with runs as far as they are.
  * @param {string} [changed] The trait that the reader has just changed.
  * @returns {string}
  */
 export function words(scene, changed = "") {
-  const { state: { chosen, step, d }, lanes, now } = scene;
+  const { state, lanes, now } = scene;
+  const { chosen, step, d } = state;
   const plain = lanes[0];
-  if (step !== null) {
-    const counts = lanes.map((lane) => [lane.name, learnedBy(lane, now)]);
-    const known = counts.filter(([, count]) => count !== null);
-    return `After ${plural(Math.floor(now), "step")}, of ${d} modes have been learned: ` +
-      `${list(known.map(([name, count]) => `${name} ${count}`))}.`;
-  }
+  const began = setting(state, changed);
+  if (step !== null) return began + standings(lanes, now, d);
   const lane = lanes.find(({ method }) => method === chosen);
-  return setting(scene.state, changed) + (lane === plain ? alone(plain, d) : against(lane, plain, d));
+  return began + (lane === plain ? alone(plain, d) : against(lane, plain, d));
+}
+
+function standings(lanes, now, d) {
+  const counts = lanes.map((lane) => [lane.name, learnedBy(lane, now)]);
+  const known = counts.filter(([, count]) => count !== null);
+  const steps = plural(Math.floor(now), "step");
+  return known.length === 0 ? `The descents have not yet come to ${steps}.`
+    : `After ${steps}, of ${d} modes have been learned: ` +
+      `${list(known.map(([name, count]) => `${name} ${count}`))}.`;
 }
 
 function setting({ s0, decay, share, floor, ridge, seed }, changed) {
