@@ -52,6 +52,20 @@ def test_closed_forms_agree_with_the_matrix_flow(method, s0, rng):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_the_flow_is_exact_where_a_fast_mode_rests_and_a_slow_one_moves(method):
+    """Steps that grew to the edge of stability once cost five digits between them."""
+    t = np.linspace(0.0, 60.0, 121)
+    for gammas, s0 in (([2.0, 0.0625], [1.0, 1e-4]), ([2.0, 0.02], [0.1, 1e-2])):
+        gammas, s0 = np.array(gammas), np.array(s0)
+        exact = dynamics.accelerated(t, gammas, s0, **settings(method))
+        numeric = flow.integrate_accelerated(
+            np.diag(s0), np.diag(gammas), t, **settings(method)
+        )
+        ranked = np.sort(exact.eigenvalues)[:, ::-1]
+        np.testing.assert_allclose(numeric.eigenvalues, ranked, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_one_mode_moves_as_its_own_equation_says(method):
     """A third road: the scalar equation, integrated from a start above one too."""
     t = np.linspace(0.0, 3.0, 40)

@@ -38,8 +38,9 @@ MAY_IMPORT = {
     **{half: {"_check"} for half in ("_fetch", "_folders", "_formats")},
     "dynamics": {*THEORY, "_acceleration", "_modes", "_start", "_end"},
     **{half: THEORY for half in ("_acceleration", "_modes", "_start", "_end")},
-    "flow": {*THEORY, "_accelerated_flow"},
-    "_accelerated_flow": THEORY,
+    "flow": {*THEORY, "_accelerated_flow", "_solver"},
+    "_accelerated_flow": {*THEORY, "_solver"},
+    "_solver": {"_check"},
     "kpca": {*THEORY, "_contrastive", "_factor", "_kernel_checks", "_krylov"},
     "_kernel_checks": {"_check"},
     "_contrastive": {*THEORY, "_factor", "_kernel_checks", "_krylov", "_modes"},
@@ -66,7 +67,7 @@ MAY_IMPORT = {
     "modes": {*THEORY, "_meaning", "_probes"},
     **{half: {"_check"} for half in ("_meaning", "_probes")},
     "relatives": {*THEORY, "kernels", "_deep_linear", "_words"},
-    "_deep_linear": {"_check", "record"},
+    "_deep_linear": {"_check", "record", "_solver"},
     "_words": {"_check"},
     "recipes": {*ROOMS} - {"__init__", "recipes", "plots", "widgets"},
     "_after_runs": {
@@ -138,7 +139,7 @@ LIGHT |= {"_contrastive", "_factor", "_kernel_checks", "_krylov"}
 LIGHT |= {"modes", "relatives", "plots", "widgets"}
 LIGHT |= {"_deep_linear", "_meaning", "_probes", "_words"}
 LIGHT |= {"_modes", "_start", "_end", "_kernel_entries", "_product"}
-LIGHT |= {"_acceleration", "_accelerated_flow"}
+LIGHT |= {"_acceleration", "_accelerated_flow", "_solver"}
 
 
 def _imports(room: str) -> set[str]:

@@ -103,6 +103,16 @@ def test_a_deep_network_agrees_with_integrating_its_matrices(rng, depth):
     np.testing.assert_allclose(numeric.loss, exact.loss, atol=1e-8)
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_the_flow_is_exact_where_a_fast_mode_rests_and_a_slow_one_moves(depth):
+    """Steps that grew to the edge of stability once cost four digits between them."""
+    strengths, u0, t = np.array([2.0, 0.0625]), np.array([0.1, 0.01]), np.arange(61.0)
+    exact = relatives.deep_linear(t, strengths, u0, depth=depth).eigenvalues
+    factors = [np.diag(u0 ** (1 / depth))] * depth
+    found = relatives.deep_flow(t, np.diag(strengths), factors).eigenvalues
+    np.testing.assert_allclose(found, np.sort(exact)[:, ::-1], rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 9])
 def test_step_times_agree_with_integrating_time_over_size(depth):
     """dt = du / (N u^(2 - 2/N) (s - u)), by quadrature in x = ln u."""
