@@ -50,6 +50,36 @@ _VIEWS: list[list[Any]] = [
 ]
 
 
+def _losses(**steps: int) -> list[list[Any]]:
+    starts = {"barlow_twins": 1e-3, "simclr": 1e-2, "vicreg": 1e-3}
+    return [
+        _asked(method, start=start, steps=steps[method])
+        for method, start in starts.items()
+    ]
+
+
+_CHOSEN: dict[str, Any] = {
+    "data": "cifar10-jpeg",
+    "n": 6000,
+    "size": 16,
+    "pairs": 600,
+    "dim": 1024,
+    "s0": 1e-3,
+    "views": _WEAK,
+    "recipes": _VIEWS,
+    "train": {
+        "encoder": "demo",
+        "precision": "float32",
+        "batch": 64,
+        "probe": 256,
+        "snapshots": 61,
+        "guard": False,
+    },
+    "cases": _losses(barlow_twins=240, simclr=400, vicreg=360),
+    "seeds": _SEEDS,
+}
+
+
 def _race(
     name: str,
     start: float,
@@ -104,29 +134,23 @@ MEETING = (
         summary="which of eight recipes of views lets which modes rise, three losses",
         make=chosen_modes,
         cost=choice_cost,
+        config=_CHOSEN,
+        roots=("cifar10-jpeg",),
+        resumes=True,
+    ),
+    Recipe(
+        name="foreseen-delays",
+        summary="the same on fresh seeds, each loss by its own clock and growth",
+        make=chosen_modes,
+        cost=choice_cost,
         config={
-            "data": "cifar10-jpeg",
-            "n": 6000,
-            "size": 16,
-            "pairs": 600,
-            "dim": 1024,
-            "s0": 1e-3,
-            "views": _WEAK,
-            "recipes": _VIEWS,
-            "train": {
-                "encoder": "demo",
-                "precision": "float32",
-                "batch": 64,
-                "probe": 256,
-                "snapshots": 61,
-                "guard": False,
-            },
-            "cases": [
-                _asked("barlow_twins", start=1e-3, steps=240),
-                _asked("simclr", start=1e-2, steps=400),
-                _asked("vicreg", start=1e-3, steps=360),
-            ],
-            "seeds": _SEEDS,
+            **_CHOSEN,
+            "level": 0.1,
+            "unit": 1.0,
+            "growth": "own",
+            "train": {**_CHOSEN["train"], "snapshots": 121},
+            "cases": _losses(barlow_twins=240, simclr=400, vicreg=600),
+            "seeds": [45, 46, 47, 48, 49],
         },
         roots=("cifar10-jpeg",),
         resumes=True,

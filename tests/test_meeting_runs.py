@@ -10,7 +10,9 @@ from pkg import (
     _other_networks,
     _principle_runs,
     data,
+    dynamics,
     kpca,
+    losses,
     recipes,
     spectra,
     trainer,
@@ -139,25 +141,76 @@ def test_chosen_modes_has_a_row_for_every_kernel_loss_seed_and_recipe(choice):
     runs, arrays, _ = choice
     kernels = len(recipes.KERNELS)
     assert len(runs) == 2
-    assert arrays["gammas"].shape == (kernels, 1, 2, _choice_runs.FOLLOWED)
+    asked = (1, kernels, 1, 2)
+    assert arrays["gammas"].shape == (*asked, _choice_runs.FOLLOWED)
     for name in ("predicted", "predicted_rank", "alike"):
-        assert arrays[name].shape == (kernels, 1, 2, _choice_runs.MODES)
-    assert arrays["observed"].shape == (1, kernels, 1, 2, _choice_runs.MODES)
+        assert arrays[name].shape == (*asked, _choice_runs.MODES)
+    assert arrays["observed"].shape == (1, *asked, _choice_runs.MODES)
     assert arrays["observed_rank"].shape == (1, 1, 2, _choice_runs.MODES)
-    assert arrays["overlap"].shape == (1, kernels, 1, 2)
+    assert arrays["overlap"].shape == (1, *asked)
+    times = arrays["power_t"].shape
+    assert times[:3] == (1, 1, 2)
+    assert arrays["power"].shape == (*times, _choice_runs.MODES)
 
 
 def test_under_the_first_recipe_the_reference_modes_are_its_own(choice):
     """Each is itself, and they come in their order."""
     _, arrays, _ = choice
-    np.testing.assert_allclose(arrays["alike"][:, 0, 0], 1.0)
-    assert (np.diff(arrays["predicted_rank"][:, 0, 0]) >= 0).all()
+    np.testing.assert_allclose(arrays["alike"][0, :, 0, 0], 1.0)
+    assert (np.diff(arrays["predicted_rank"][0, :, 0, 0]) >= 0).all()
     # Unlike views agree less: the leading mode is weaker, and so later.
-    assert (arrays["gammas"][:, 0, 1, 0] < arrays["gammas"][:, 0, 0, 0]).all()
-    assert (arrays["predicted"][:, 0, 1, 0] > arrays["predicted"][:, 0, 0, 0]).all()
+    gammas, predicted = arrays["gammas"][0, :, 0], arrays["predicted"][0, :, 0]
+    assert (gammas[:, 1, 0] < gammas[:, 0, 0]).all()
+    assert (predicted[:, 1, 0] > predicted[:, 0, 0]).all()
 
 
-def test_a_reference_mode_is_there_once_a_quarter_of_it_is_embedded():
+def test_each_loss_may_have_its_own_growth():
+    """VICReg is predicted by Gamma - kappa Sigma too, and the rest is as before."""
+    vicreg = {**BARLOW, "method": "vicreg", "terms": {"eps": 0.8, "cov_coeff": 10.0}}
+    config = {**CHOICE, "growth": "own", "cases": [["one", BARLOW], ["two", vicreg]]}
+    _, arrays, _ = recipes.chosen_modes(config, {}, progress=False)
+    kappa = 1 - 0.25 / 0.8**0.5
+    np.testing.assert_allclose(arrays["kappas"], [0.0, kappa])
+    assert arrays["own"].tolist() == [0, 1]
+    # gamma_j - kappa sigma is below gamma_j, whatever the direction.
+    assert (arrays["gammas"][1] < arrays["gammas"][0]).all()
+    _, plain, _ = recipes.chosen_modes(CHOICE, {}, progress=False)
+    for name in ("gammas", "predicted", "alike"):
+        np.testing.assert_array_equal(arrays[name][0], plain[name][0])
+    np.testing.assert_array_equal(arrays["observed"][0, 0], plain["observed"][0, 0])
+    np.testing.assert_array_equal(arrays["power"][0], plain["power"][0])
+
+
+def test_a_tiny_embedding_grows_by_what_the_penalty_says():
+    """Against the gradients of the losses themselves, in the linear model."""
+    rng = np.random.default_rng(0)
+    # Spread falls with the direction, agreement rises.
+    common = rng.standard_normal((4000, 6)) * np.linspace(1.0, 0.5, 6)
+    own = rng.standard_normal((2, 4000, 6)) * np.linspace(0.9, 0.1, 6)
+    x, x_prime = torch.tensor(common + own)
+    Gamma = dynamics.cross_correlation(x.numpy(), x_prime.numpy(), center=True)
+    Sigma = dynamics.second_moment(x.numpy(), x_prime.numpy(), center=True)
+    W0 = 1e-4 * rng.standard_normal((3, 6))
+    for method, terms in {
+        "barlow_twins": None,
+        "vicreg": {"eps": 0.8, "cov_coeff": 10.0},
+    }.items():
+        settings = {"method": method, "terms": terms}
+        W = torch.tensor(W0, requires_grad=True)
+        loss = losses.METHODS[method]
+        loss(x @ W.T, x_prime @ W.T, **(terms or losses.STEPWISE[method])).backward()
+        push = -W.grad.numpy()
+        foreseen = W0 @ (Gamma - _choice_runs.penalty(settings) * Sigma)
+        cosine = np.sum(push * foreseen)
+        cosine /= np.linalg.norm(push) * np.linalg.norm(foreseen)
+        assert cosine > 0.9999
+    plain = W0 @ Gamma  # and Gamma alone is not it
+    cosine = np.sum(push * plain) / np.linalg.norm(push) / np.linalg.norm(plain)
+    assert cosine < 0.9
+
+
+@pytest.mark.parametrize("clock", [{}, {"unit": 1.0, "level": 0.1}])
+def test_a_reference_mode_is_there_once_its_share_is_embedded(clock):
     """Two outputs that switch on at known times hold two known functions."""
     rng = np.random.default_rng(0)
     basis = np.linalg.qr(rng.standard_normal((40, 3)))[0]
@@ -179,12 +232,15 @@ def test_a_reference_mode_is_there_once_a_quarter_of_it_is_embedded():
         ),
         basis[None],
         basis[None],
+        clock,
     )
-    level = np.linalg.eigvalsh(np.cov(z[-1].T))[-1]
-    expected = np.array([2, 6]) + _choice_runs.LEVEL * level
+    unit = clock.get("unit") or np.linalg.eigvalsh(np.cov(z[-1].T))[-1]
+    expected = np.array([2, 6]) + clock.get("level", _choice_runs.LEVEL) * unit
     np.testing.assert_allclose(seen["observed"][0, :2], expected, atol=0.02)
     assert seen["observed"][0, 2] == np.inf
     np.testing.assert_allclose(seen["overlap"], 1.0)
+    np.testing.assert_allclose(seen["power"], size, atol=1e-5)
+    np.testing.assert_array_equal(seen["power_t"], t)
 
 
 def test_the_race_counts_steps_to_each_mode():
@@ -213,7 +269,7 @@ def test_the_race_counts_steps_to_each_mode():
 
 def test_estimates_are_positive():
     """Seconds and bytes of each new recipe, from a timed step."""
-    for name in ("one-principle", "chosen-modes", "race"):
+    for name in ("one-principle", "chosen-modes", "foreseen-delays", "race"):
         seconds, size = recipes.estimate(recipes.get(name))
         assert seconds > 0 and size > 0
 
