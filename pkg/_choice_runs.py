@@ -199,7 +199,7 @@ def _ask_kernels(
     recipes: list[views.Recipe],
     seed: int,
 ) -> tuple[list[tuple[np.ndarray, ...]], tuple[np.ndarray, ...]]:
-    """Ask the untrained network for features of pairs, recipe by recipe, and a probe."""
+    """Ask the untrained network for features of pairs, recipe by recipe, and probe."""
     method = config["cases"][0][1]["method"]
     first = trainer.TrainConfig(**config["train"], method=method, seed=seed)
     net = untrained(first)
