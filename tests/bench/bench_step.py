@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,13 @@ CASES: dict[str, tuple[str, dict[str, Any], int, int, int, int, float]] = {
     "the demo network, 16 px, 128 pairs": ("demo", {}, 16, 128, 8, 25, 0.12),
     "ResNet-18, 32 px, 16 pairs": ("resnet18", {"pool": 2}, 32, 16, 16, 7, 0.10),
     "ResNet-50, 96 px, 8 pairs": ("resnet50", {}, 96, 8, 8, 7, 0.10),
+}
+# As in the recipe `race`.
+RACE = "the demo network, 16 px, 64 pairs"
+WAYS_TO_DESCEND: dict[str, dict[str, float]] = {
+    "plain": {},
+    "inverse root": {"precondition": 0.5, "floor": 0.01},
+    "inverse": {"precondition": 1.0, "floor": 0.03},
 }
 # gamma_1 is measured on a part of the usual batch. On fewer than some eight pairs it
 # would take more passes than it does: then it is timed for a batch that is larger.
@@ -59,7 +67,7 @@ def rows(cases: tuple[str, ...] = tuple(CASES), repeats: int | None = None) -> l
         many = repeats or CASES[case][5]
         table += _step(case, many)
         table += _levers(case, min(many, 3))
-    return [*table, *_peers(repeats or 30)]
+    return [*table, _preconditioned(repeats or 40), *_peers(repeats or 30)]
 
 
 def _step(case: str, repeats: int) -> list[Row]:
@@ -114,6 +122,21 @@ def _levers(case: str, repeats: int) -> list[Row]:
     ]
 
 
+def _preconditioned(repeats: int) -> Row:
+    told = _measure(RACE, "preconditioned", repeats)
+    plain = told.pop("plain")
+    changed = ", ".join(f"{way} {_ms(seconds)}" for way, seconds in told.items())
+    more = ", ".join(f"{seconds / plain - 1:+.1%}" for seconds in told.values())
+    return Row(
+        what=f"a preconditioned step of {RACE}, one thread",
+        ours=changed,
+        peer=f"a plain step, {_ms(plain)}",
+        ratio=more,
+        goal="",
+        reached=None,
+    )
+
+
 def _peers(repeats: int) -> list[Row]:
     make = "step" in sys.argv[1:]
     python = environment("stepwise-ssl-lightly", PEERS, make=make)
@@ -160,6 +183,9 @@ WAY = "channels-last, float32"  # that of the trainer
 def main(case: str, what: str, repeats: int) -> None:
     """Measure one thing; print its figures as JSON."""
     torch.set_num_threads(1)
+    if what == "preconditioned":
+        print(json.dumps(_descend(repeats)))
+        return
     run = _training(case)
     if what == "in turns":
         print(json.dumps(_in_turns(run, repeats)))
@@ -190,6 +216,22 @@ def _in_turns(run: Training, repeats: int) -> dict[str, float]:
     looks = [_seconds(lambda d=d: run._measure(d)) for d in draws]
     figures |= {"views": statistics.median(views), "look": statistics.median(looks[1:])}
     return {**figures, "tracking": _tracking(run)}
+
+
+def _descend(repeats: int) -> dict[str, float]:
+    """Time a step of each way to descend, in turns."""
+    shared = TrainConfig(method="barlow_twins", d=8, batch=64, lr=1e-6)
+    images = data.load("photos", n=512, size=16)
+    place = distributed.Session(0, 1, torch.device("cpu"))
+    runs = {
+        way: Training(replace(shared, **changes), images.x, None, place)
+        for way, changes in WAYS_TO_DESCEND.items()
+    }
+    times: dict[str, list[float]] = {way: [] for way in runs}
+    for _ in range(repeats + 1):
+        for way, run in runs.items():
+            times[way].append(_seconds(run.advance))
+    return {way: statistics.median(values[1:]) for way, values in times.items()}
 
 
 def _tracking(run: Training, many: int = 100) -> float:
