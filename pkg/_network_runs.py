@@ -135,7 +135,7 @@ def _train(
         "times": [_padded(s.times, config.d) for s in found],
         "levels": [_padded(s.levels, config.d) for s in found],
     }
-    return {"row": row, "cross": _thin(cross, chosen)}
+    return {"row": row, "cross": cross.at(chosen)}
 
 
 def _until_lost(
@@ -167,19 +167,6 @@ def _steps(run: Trajectory, lost: bool) -> Any:
             **{"start_ratio": np.inf, "times": none, "levels": none},
         )
     return spectra.find_steps(np.asarray(run.step, float), run.eigenvalues)
-
-
-def _thin(run: Trajectory, chosen: np.ndarray) -> Trajectory:
-    assert run.step is not None
-    return Trajectory(
-        t=run.t[chosen],
-        step=run.step[chosen],
-        loss=run.loss[chosen],
-        eigenvalues=run.eigenvalues[chosen],
-        order=run.order,
-        matrix=run.matrix,
-        source=run.source,
-    )
 
 
 def _padded(values: np.ndarray, d: int) -> np.ndarray:

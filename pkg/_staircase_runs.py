@@ -5,7 +5,6 @@ A private half of ``pkg.recipes``.
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,9 @@ def linear_staircase(
         )
         x, x_prime = views.flat_pairs(images.x, config["views"], seed=seed)
         run, row = _descend_and_predict(x, x_prime, config, seed)
-        runs.append(_thin(run, 400))
+        # Evenly spaced on a log axis.
+        kept = np.geomspace(1, len(run.t) - 1, 400).round().astype(int)
+        runs.append(run.at(np.unique(kept)))
         rows.append(row)
     arrays = {
         key: np.stack([row[key] for row in rows])
@@ -115,16 +116,3 @@ def _descend_and_predict(
         "learned": Q @ learned,
         "expected": Q @ V[:, : config["d"]],
     }
-
-
-def _thin(run: Trajectory, points: int) -> Trajectory:
-    last = len(run.t) - 1
-    keep = np.unique(np.geomspace(1, last, points).round().astype(int))
-    return replace(
-        run,
-        t=run.t[keep],
-        step=None if run.step is None else run.step[keep],
-        loss=run.loss[keep],
-        eigenvalues=run.eigenvalues[keep],
-        weights=None,
-    )

@@ -5,7 +5,6 @@ A private half of ``pkg.recipes``.
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,7 @@ def unfolding(
         )
         settings = trainer.TrainConfig(**config["training"], seed=seed)
         run = trainer.fit(settings, images, device="cpu", progress=False)
-        runs.append(_thin(run.covariance, 4))
+        runs.append(run.covariance.at(slice(None, None, 4)))
         rows.append(_measure(run, images))
         said = images.provenance.rsplit("; seed", 1)[0]
     return tuple(runs), {key: np.stack([r[key] for r in rows]) for key in rows[0]}, said
@@ -138,13 +137,3 @@ def _picture(values: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 def _seen_by_the_network(pixels: np.ndarray) -> torch.Tensor:
     return trainer.standardize(torch.tensor(pixels.copy()).permute(0, 3, 1, 2) / 255)
-
-
-def _thin(run: Trajectory, every: int) -> Trajectory:
-    return replace(
-        run,
-        t=run.t[::every],
-        step=None if run.step is None else run.step[::every],
-        loss=run.loss[::every],
-        eigenvalues=run.eigenvalues[::every],
-    )

@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 from zipfile import BadZipFile
@@ -90,6 +90,20 @@ class Trajectory:
             frozen = np.array(values, dtype=dtype)
             frozen.setflags(write=False)
             object.__setattr__(self, name, frozen)
+
+    def at(self, entries: Int[np.ndarray, " K"] | slice) -> "Trajectory":
+        """Keep some of the T entries, by their places, in increasing order.
+
+        The weights belong to the last time, and are left out.
+        """
+        return replace(
+            self,
+            t=self.t[entries],
+            loss=self.loss[entries],
+            eigenvalues=self.eigenvalues[entries],
+            step=None if self.step is None else self.step[entries],
+            weights=None,
+        )
 
 
 _ARRAYS = {

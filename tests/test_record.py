@@ -48,6 +48,17 @@ def test_a_trajectory_is_read_only_and_leaves_the_callers_arrays_alone():
         run.t = t
 
 
+@pytest.mark.parametrize("entries", [np.array([0, 3]), slice(None, None, 3)])
+def test_some_entries_of_a_run_are_a_run_without_weights(entries):
+    run = a_run(step=np.arange(4), weights=np.eye(2, 3))
+    few = run.at(entries)
+    np.testing.assert_array_equal(few.step, [0, 3])
+    for name in ("t", "loss", "eigenvalues"):
+        np.testing.assert_array_equal(getattr(few, name), getattr(run, name)[::3])
+    assert (few.order, few.source, few.weights) == ("mode", "a test", None)
+    assert a_run().at(entries).step is None
+
+
 def test_a_record_comes_back_as_it_was(tmp_path):
     before = a_record()
     record.save(before, tmp_path)
