@@ -14,7 +14,8 @@ class Page:
     def __init__(self, browser, folder, figure, *, theme="light", width=760, **context):
         size = {"width": width, "height": 900}
         self.tab = browser.new_context(viewport=size, **context).new_page()
-        self.troubles = []
+        self.troubles, self.requests = [], []
+        self.tab.on("request", lambda request: self.requests.append(request.url))
         self.tab.on("pageerror", lambda error: self.troubles.append(str(error)))
         self.tab.on(
             "console",
@@ -37,6 +38,16 @@ class Page:
 
     def told(self):
         return self.tab.locator(".sf-told").first.inner_text()
+
+    def table(self):
+        return self.tab.locator(".sf-table").first.inner_text()
+
+    def picture(self):
+        """Path data of every curve."""
+        return self.tab.eval_on_selector(
+            ".sf-panels",
+            "e => [...e.querySelectorAll('path')].map(p => p.getAttribute('d'))",
+        )
 
     def wait_until_told(self, words):
         self.tab.wait_for_function(
@@ -155,16 +166,26 @@ LEFT = """async ([source, state, act, wait]) => {
 }"""
 
 
+def refuses(figure, name, value, says):
+    """A wrong value says what is wrong, and leaves the right one where it was."""
+    before = getattr(figure, name)
+    with pytest.raises(ValueError, match=says):
+        setattr(figure, name, value)
+    assert getattr(figure, name) == before
+
+
 @pytest.fixture
 def show(browser, tmp_path):
     """Open a page with one figure; at the end nothing must have gone wrong in it."""
     opened = []
 
-    def open_page(figure, **context):
-        opened.append(Page(browser, tmp_path, figure, **context))
+    def open_page(figure, *, page=Page, **context):
+        opened.append(page(browser, tmp_path, figure, **context))
         return opened[-1]
 
     yield open_page
     for page in opened:
         page.tab.context.close()
         assert page.troubles == []
+        own = ("file:", "blob:", "data:")
+        assert all(url.startswith(own) for url in page.requests)

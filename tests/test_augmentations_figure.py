@@ -21,7 +21,7 @@ from pkg import (
     widgets,
 )
 from pkg.record import Record
-from tests.figure_page import show
+from tests.figure_page import refuses, show
 from tests.test_widgets import node, source
 from tests.test_widgets_browser import browser
 
@@ -358,11 +358,7 @@ def test_another_record_is_refused(make, says):
     ],
 )
 def test_a_wrong_value_is_refused_by_name(name, value, says):
-    figure = widgets.Augmentations(grid())
-    before = getattr(figure, name)
-    with pytest.raises(ValueError, match=says):
-        setattr(figure, name, value)
-    assert getattr(figure, name) == before
+    refuses(widgets.Augmentations(grid()), name, value, says)
     with pytest.raises(ValueError, match=says):
         widgets.Augmentations(grid(), **{name: value})
 

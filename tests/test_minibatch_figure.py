@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pkg import dynamics, widgets
-from tests.figure_page import show
+from tests.figure_page import refuses, show
 from tests.test_widgets import node, source
 from tests.test_widgets_browser import browser
 
@@ -162,11 +162,7 @@ def test_state_makes_the_round_trip():
     ],
 )
 def test_a_wrong_value_is_refused_by_name(name, value, says):
-    figure = widgets.Minibatch()
-    before = getattr(figure, name)
-    with pytest.raises(ValueError, match=says):
-        setattr(figure, name, value)
-    assert getattr(figure, name) == before
+    refuses(widgets.Minibatch(), name, value, says)
 
 
 @pytest.mark.browser

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from pkg import data, widgets
-from tests import site_driver
+from tests.figure_page import Page, show  # noqa: F401
 from tests.test_train import run_js
-from tests.test_widgets_browser import write_page
+from tests.test_widgets_browser import browser  # noqa: F401
 
 FIGURE = ".stepwise-training"
 
@@ -100,29 +100,9 @@ def test_few_points_are_drawn_and_the_last_is_among_them():
 # --- in the page -------------------------------------------------------------------
 
 
-class Reader:
-    """A browser tab with one page open, and what goes wrong in it."""
-
-    def __init__(self, tab, page):
-        self.tab, self.troubles, self.requests = tab, [], []
-        tab.on("console", self._hear)
-        tab.on("pageerror", lambda error: self.troubles.append(str(error)))
-        tab.on("request", lambda request: self.requests.append(request.url))
-        tab.goto(page.as_uri())
-        tab.wait_for_selector(f"{FIGURE} .sf-told:not(:empty)")
-
-    def _hear(self, message):
-        if message.type in ("error", "warning"):
-            self.troubles.append(message.text)
-
-    def control(self, name):
-        return self.tab.locator(f'[data-control="{name}"]').first
-
+class Run(Page):
     def step(self):
         return int(self.tab.locator(FIGURE).first.get_attribute("data-step"))
-
-    def told(self):
-        return self.tab.locator(".sf-told").first.inner_text()
 
     def wait(self, condition, timeout=60_000):
         self.tab.wait_for_function(
@@ -141,30 +121,13 @@ class Reader:
         return min(float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", path))
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with site_driver.open_browser() as chromium:
-        yield chromium
-
-
 @pytest.fixture
-def read(browser, tmp_path, images):
-    """Open a page with the figure, and at the end expect that nothing went wrong."""
-    opened = []
+def read(show, images):  # noqa: F811
+    def open_page(theme="light", width=800, **traits):
+        figure = widgets.LivingNetwork(images, **{"pace": 0} | traits)
+        return show(figure, page=Run, theme=theme, width=width)
 
-    def open_page(theme="light", context=None, **traits):
-        figure = widgets.LivingNetwork(images, **({"pace": 0} | traits))
-        page = write_page(tmp_path, figure, theme=theme)
-        context = {"viewport": {"width": 800, "height": 1000}} | (context or {})
-        opened.append(Reader(browser.new_context(**context).new_page(), page))
-        return opened[-1]
-
-    yield open_page
-    for reader in opened:
-        reader.tab.context.close()
-        assert reader.troubles == []
-        own = ("file://", "blob:", "data:")
-        assert all(url.startswith(own) for url in reader.requests)
+    return open_page
 
 
 @pytest.mark.browser
@@ -364,14 +327,9 @@ def test_a_removed_figure_leaves_nothing_running(read, images):
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [320, 390, 1200])
 def test_every_width_is_usable(read, width):
-    reader = read(context={"viewport": {"width": width, "height": 900}})
+    reader = read(width=width)
     reader.control("step").click()
-    assert not reader.tab.evaluate("document.documentElement.scrollWidth > innerWidth")
-    small = reader.tab.eval_on_selector_all(
-        f"{FIGURE} :is(input[type=range], button, select, .sf-check)",
-        "all => all.filter(e => e.offsetParent && e.offsetHeight < 24).length",
-    )
-    assert small == 0
+    assert reader.cramped() == []
 
 
 @pytest.mark.browser
@@ -379,14 +337,7 @@ def test_every_width_is_usable(read, width):
 def test_axe_finds_nothing_serious(read, theme):
     reader = read(theme=theme)
     reader.control("step").click()
-    reader.tab.add_script_tag(content=site_driver.AXE.read_text())
-    report = reader.tab.evaluate(f"axe.run('{FIGURE}')")
-    grave = [
-        (rule["id"], [node["html"][:90] for node in rule["nodes"]])
-        for rule in report["violations"]
-        if rule["impact"] in ("serious", "critical")
-    ]
-    assert grave == []
+    assert reader.axe() == []
 
 
 @pytest.mark.browser

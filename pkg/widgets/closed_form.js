@@ -34,20 +34,6 @@ export function eigenvalue(t, gamma, s0) {
 }
 
 /**
- * Singular values of W at every time: row i belongs to `t[i]`, column j to `gammas[j]`.
- *
- * @param {number[]} t
- * @param {number[]} gammas
- * @param {number} s0
- * @returns {number[][]} (T, d)
- */
-export function singularValues(t, gammas, s0) {
-  return t.map((time) =>
-    gammas.map((gamma) => s0 * Math.sqrt(growth(time, gamma, s0))),
-  );
-}
-
-/**
  * Loss ||C - I||^2 and eigenvalues of C at every time.
  *
  * @param {number[]} t
