@@ -3,6 +3,7 @@
 A private half of `pkg.modes`.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import permutations
@@ -269,10 +270,15 @@ def same_order(
                 f"`{name}` holds NaN; write inf for a time that never comes"
             )
     one, other = (_unit(stats.rankdata(x, axis=1).T).T for x in (one, other))
-    orders = np.array([*permutations(range(one.shape[1]))])  # (n!, n)
+    orders = _orders(one.shape[1])
     null = np.median(np.einsum("son,sn->so", other[:, orders], one), axis=0)
     rho = float(np.median(np.sum(one * other, axis=1)))
     return rho, float(np.mean(null >= rho - 1e-9))
+
+
+@functools.cache
+def _orders(n: int) -> np.ndarray:
+    return np.array([*permutations(range(n))])  # (n!, n)
 
 
 def shades(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
