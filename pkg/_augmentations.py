@@ -89,7 +89,7 @@ class Augmentations(anywidget.AnyWidget):
         *("closed_form", "draw", "words", "augmentations_math"),
         *("augmentations_pictures", "chart", "controls", "mount", "augmentations"),
     )
-    _css = _compose.read("figure.css") + _compose.read("augmentations.css")
+    _css = _compose.style("figure", "augmentations")
 
     grid = traitlets.Dict(read_only=True).tag(sync=True)
     crop = Guarded(_compose.whole(0), 0)

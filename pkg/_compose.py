@@ -42,6 +42,11 @@ def compose(*names: str) -> str:
     return "\n".join([*shared, figure])
 
 
+def style(*names: str) -> str:
+    """Join style sheets of ``pkg/widgets``, without ".css", behind what all share."""
+    return "".join(read(f"{name}.css") for name in ("theme", *names))
+
+
 def read(name: str) -> str:
     """Return a file of ``pkg/widgets`` as text."""
     return (FOLDER / name).read_text(encoding="utf-8")

@@ -72,7 +72,7 @@ class Losses(anywidget.AnyWidget):
         "losses_bars",
         "losses",
     )
-    _css = _compose.read("figure.css") + _compose.read("losses.css")
+    _css = _compose.style("figure", "losses")
 
     loss = Guarded(_compose.choice("barlow_twins", "vicreg"), "barlow_twins")
     lambd = Guarded(_compose.between(0.003, 2.0), 0.1)
@@ -167,7 +167,7 @@ class Minibatch(anywidget.AnyWidget):
         *SHARED[2:],
         "minibatch",
     )
-    _css = _compose.read("figure.css")
+    _css = _compose.style("figure")
 
     batch = Guarded(_compose.whole(2, 512), 16)
     d = Guarded(_compose.whole(1, 10), 8)

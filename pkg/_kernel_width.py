@@ -147,7 +147,7 @@ class KernelWidth(anywidget.AnyWidget):
         "mount",
         "kernel_width",
     )
-    _css = _compose.read("figure.css") + _compose.read("kernel_width.css")
+    _css = _compose.style("figure", "kernel_width")
 
     frames = traitlets.Dict(read_only=True).tag(sync=True)
     s0 = Guarded(_compose.between(1e-6, 0.1), 1e-3)

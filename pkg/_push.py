@@ -50,7 +50,7 @@ class Push(anywidget.AnyWidget):
         "mount",
         "push",
     )
-    _css = _compose.read("figure.css") + _compose.read("push.css")
+    _css = _compose.style("figure", "push")
 
     # In quotes: the traitlets of Colab cannot be subscripted.
     z: "traitlets.List[Any]" = traitlets.List(read_only=True).tag(sync=True)

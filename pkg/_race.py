@@ -70,7 +70,7 @@ class Race(anywidget.AnyWidget):
         "unfolding_film",
         "race",
     )
-    _css = _compose.read("figure.css") + _compose.read("race.css")
+    _css = _compose.style("figure", "race")
 
     d = Guarded(_compose.whole(2, 10), 10)
     decay = Guarded(_compose.between(0.3, 1.5), 1.0)

@@ -111,7 +111,7 @@ class LivingNetwork(anywidget.AnyWidget):
         *("train_views", "train", "train_theory", "train_run"),
         *("train_story", "train_pictures", "train_figure"),
     )
-    _css = _compose.read("figure.css") + _compose.read("train.css")
+    _css = _compose.style("figure", "train")
 
     # Two bytes for each grey level of nothing: replaced by `images` at once.
     patches = Guarded(_patches, base64.b64encode(bytes(FEWEST * SIDE * SIDE)).decode())

@@ -207,7 +207,7 @@ class Unfolding(anywidget.AnyWidget):
         *("draw", "words", "marks", "unfolding_math", "unfolding_pictures"),
         *("unfolding_film", "chart", "controls", "mount", "unfolding"),
     )
-    _css = _compose.read("figure.css") + _compose.read("unfolding.css")
+    _css = _compose.style("figure", "unfolding")
 
     film = traitlets.Dict(read_only=True).tag(sync=True)
     time = Guarded(_compose.moment, None)

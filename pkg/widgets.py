@@ -78,7 +78,7 @@ class Staircase(anywidget.AnyWidget):
         "staircase_controls",
         "staircase",
     )
-    _css = _compose.read("staircase.css")
+    _css = _compose.style("staircase")
 
     gammas = Guarded(_compose.spectrum(FEWEST, MOST), (1.0, 0.6, 0.36, 0.2, 0.1))
     s0 = Guarded(_compose.between(1e-6, 1.0), 1e-3)
@@ -156,7 +156,7 @@ class SmallStart(anywidget.AnyWidget):
         "mount",
         "small_start",
     )
-    _css = _compose.read("figure.css")
+    _css = _compose.style("figure")
 
     gammas = Guarded(_compose.spectrum(2, 10), (1.0, 0.6, 0.36, 0.2, 0.1, -0.1, -0.3))
     d = Guarded(_compose.whole(1, 6), 3)
