@@ -346,13 +346,7 @@ def join(stages: Sequence[Trajectory]) -> Trajectory:
 def thin(run: Trajectory, points: int) -> Trajectory:
     """Keep some `points` entries of a run, evenly spaced."""
     keep = np.unique(np.linspace(0, len(run.t) - 1, points).round().astype(int))
-    return replace(
-        run,
-        t=run.t[keep],
-        step=_steps(run)[keep],
-        loss=run.loss[keep],
-        eigenvalues=run.eigenvalues[keep],
-    )
+    return run.at(keep)
 
 
 def _steps(run: Trajectory) -> np.ndarray:

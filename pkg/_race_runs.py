@@ -5,7 +5,6 @@ A private half of ``pkg.recipes``.
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,13 +123,5 @@ def _judge(
 
 def _thin(run: Trajectory) -> Trajectory:
     """Keep some entries, most of them early, where much happens."""
-    assert run.step is not None
     last = len(run.t) - 1
-    chosen = np.unique((np.linspace(0, 1, KEPT) ** 2 * last).round().astype(int))
-    return replace(
-        run,
-        t=run.t[chosen],
-        step=run.step[chosen],
-        loss=run.loss[chosen],
-        eigenvalues=run.eigenvalues[chosen],
-    )
+    return run.at(np.unique((np.linspace(0, 1, KEPT) ** 2 * last).round().astype(int)))
