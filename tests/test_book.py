@@ -15,6 +15,7 @@ import fresh_execution
 import pytest
 import set_address
 import setup_cell
+from bs4 import BeautifulSoup
 from jupyter_cache import get_cache
 from playwright.sync_api import Browser, Locator, Page
 
@@ -254,6 +255,18 @@ def test_every_internal_link_leads_somewhere(html_folder):
         if not _leads_somewhere(path, link, pages)
     ]
     assert missing == []
+
+
+def test_no_formula_is_left_as_its_source(html_folder):
+    """A dollar or a command of TeX outside of formulas and code was not understood."""
+    left = []
+    for path in _built(html_folder):
+        page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        for part in page.select("code, pre, script, style, title, .math"):
+            part.decompose()
+        found = page.find_all(string=re.compile(r"\$|\\[A-Za-z]{2}"))
+        left += [(path.name, text.strip()) for text in found]
+    assert left == []
 
 
 def _built(folder: Path) -> list[Path]:
