@@ -4,7 +4,7 @@ A private half of `pkg.widgets`. It packs a record; matching modes and drawing t
 JavaScript.
 """
 
-import base64
+import string
 from typing import Any
 
 import anywidget
@@ -17,6 +17,8 @@ from pkg.record import Record
 
 PARTS = ("crop", "jitter", "grey", "blur")  # as in augmentations_math.js
 NEEDED = ("settings", "gammas", "modes")
+# As in augmentations_math.js.
+DIGITS = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
 
 
 def _grid(record: Record) -> dict[str, Any]:
@@ -49,11 +51,17 @@ def _grid(record: Record) -> dict[str, Any]:
     return {
         "levels": [[label for label, _ in known] for _, known in levels],
         "gammas": [[float(f"{value:.4g}") for value in row] for row in gammas[0]],
-        "modes": base64.b64encode(modes.tobytes()).decode("ascii"),
+        "modes": _digits(modes),
         "side": modes.shape[2],
         "spread": [float(f"{share:.3g}") for share in (np.median(off), off.max())],
         "made": record.provenance,
     }
+
+
+def _digits(modes: np.ndarray) -> str:
+    """Write numbers from -127 to 127 as digits of base 64; two bits are lost."""
+    steps = np.round(modes.ravel() * (31 / 127)).astype(int) + 32
+    return "".join(DIGITS[step] for step in steps)
 
 
 class Augmentations(anywidget.AnyWidget):

@@ -10,16 +10,18 @@ import { digits, list, lowered, plural } from "./words.js";
 
 export const PARTS = ["crop", "jitter", "grey", "blur"];
 const POINTS = 160; // of a curve
+// As in pkg/_augmentations.py.
+const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const SAME = 0.5; // squared cosine from which two modes are one
 
 /**
- * All packed pictures as whole numbers, -127 to 127; once a figure.
+ * All packed pictures as whole numbers, -127 to 127 in 63 steps; once a figure.
  *
  * @param {{modes: string}} grid
  * @returns {Int8Array}
  */
 export function unpack({ modes }) {
-  return new Int8Array(Uint8Array.from(atob(modes), (c) => c.charCodeAt(0)).buffer);
+  return Int8Array.from(modes, (digit) => Math.round((DIGITS.indexOf(digit) - 32) * (127 / 31)));
 }
 
 /** Number of a setting, whose last augmentation counts fastest. */
